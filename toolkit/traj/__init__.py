@@ -1,0 +1,51 @@
+"""traj: recorded coding-agent sessions as datasets that any inference benchmark can replay.
+
+    traj.record(["~/.claude/projects"], "my.traj")     sessions to a dataset
+    traj.load("my.traj")                               open a dataset
+    traj.validate(dataset)                             prove it sound
+    traj.export(dataset, "aiperf-dag", "out/")         files for a harness
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from traj.dataset import Dataset
+
+__version__ = "0.1.0"
+__all__ = ["export", "load", "record", "validate"]
+
+
+def load(path: str | Path) -> Dataset:
+    """Opens a dataset folder. Raises traj.errors.DatasetError."""
+    from traj.dataset import Dataset
+
+    return Dataset.open(path)
+
+
+def record(places: Sequence[str | Path], out: str | Path, **options: Any) -> Any:
+    """Records sessions into a dataset: see traj.pipeline.record."""
+    from traj.pipeline import record as record_sessions
+
+    return record_sessions([Path(place).expanduser() for place in places], Path(out), **options)
+
+
+def validate(dataset: Dataset) -> Any:
+    """Checks a dataset: see traj.validate."""
+    from traj.validate import validate as check
+
+    return check(dataset)
+
+
+def export(
+    dataset: Dataset, target: str, out: str | Path, *, overwrite: bool = False, **options: Any
+) -> Any:
+    """Writes a harness's files: see traj.exporters."""
+    from traj.exporters import ExportOptions
+    from traj.exporters import export as export_files
+
+    chosen = ExportOptions(**options)
+    return export_files(dataset, target, Path(out), chosen, overwrite=overwrite)

@@ -1,0 +1,5 @@
+"""`python -m traj`."""
+
+from traj.cli import main
+
+main()

@@ -1,0 +1,105 @@
+"""Events to rows. Pure: nothing here reads or writes a file, or knows where a session came from.
+
+    lanes         what each request carried      messages       text, hashes, token counts
+    order         what waits for what            turns          times, figures, lengths
+    tool_timing   calls, delays                  trajectory     one row with the totals
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass
+from traj.build.lanes import requests
+from traj.build.messages import Messages
+from traj.build.order import arrange
+from traj.build.rows import Columns
+from traj.build.tokens import Counter
+from traj.build.tool_timing import tool_calls
+from traj.build.trajectory import trajectory, trajectory_id
+from traj.build.turns import Prompt, turns
+from traj.events import Session, Turn
+
+
+@dataclass(frozen=True, slots=True)
+class Built:
+    """The rows of one session by table; prompts as id to kind, content, tokens."""
+
+    trajectory_id: str
+    tables: dict[str, Columns]
+    prompts: dict[str, tuple[str, str, int]]
+    response_ids: tuple[str, ...]
+    end_us: int  # when its last turn ended; tells an original from its later forks
+    losses: dict[str, int]
+
+
+def build(
+    session: Session,
+    counter: Counter,
+    recorder_version: str,
+    copied: AbstractSet[str] = frozenset(),
+) -> Built:
+    """The rows of a session. `copied` are response ids that belong to other trajectories: those
+    turns are history here, and are counted there."""
+
+    def is_copy(turn: Turn) -> bool:
+        return turn.response_id in copied
+
+    if copied:
+        found = sum(
+            isinstance(step, Turn) and is_copy(step)
+            for lane in session.lanes
+            for step in lane.steps
+        )
+        session.lose("copied_turn", found)
+    messages = Messages(session, is_copy)
+    messages.count(counter)
+    lanes = [
+        requests(index, lane, messages.first, is_copy) for index, lane in enumerate(session.lanes)
+    ]
+    ordered = arrange(session, lanes)
+    session.lose("attachment_payload", sum(len(m.attachments) for m in messages.all))
+    session.lose("unmatched_tool_result", messages.unmatched)
+    prompts = _prompts(session, counter)
+    turn_rows = turns(session, ordered, messages, {k: v[:2] for k, v in prompts.items()})
+    call_rows = tool_calls(session, ordered, messages)
+    head = trajectory(
+        session, turn_rows, call_rows, messages, counter.tokenizer, recorder_version
+    )
+    name = trajectory_id(session.format, session.session_id)
+    return Built(
+        trajectory_id=name,
+        tables={
+            "trajectories": head,
+            "turns": turn_rows,
+            "messages": messages.columns(session.started_us),
+            "tool_calls": call_rows,
+        },
+        prompts={
+            prompt_id: (kind, content, tokens)
+            for (kind, content), (prompt_id, tokens) in prompts.items()
+        },
+        response_ids=tuple(
+            r.turn.response_id for r in ordered if r.turn.response_id is not None
+        ),
+        end_us=max((r.turn.end_us or 0 for r in ordered), default=0),
+        losses=dict(sorted(session.losses.items())),
+    )
+
+
+def _prompts(session: Session, counter: Counter) -> dict[tuple[str, str], Prompt]:
+    """Ids and token counts of the distinct system prompts and tool lists, by kind and content."""
+    distinct: dict[tuple[str, str], bytes] = {}
+    for lane in session.lanes:
+        for step in lane.steps:
+            if isinstance(step, Turn):
+                for kind, content in (("system", step.system), ("tools", step.tools)):
+                    if content and (kind, content) not in distinct:
+                        digest = hashlib.sha256(f"{kind}\0{content}".encode()).digest()
+                        distinct[kind, content] = digest
+    keys = list(distinct)
+    counts = counter.count(list(distinct.values()), lambda index: [keys[index][1]])
+    return {
+        key: (distinct[key].hex(), count)
+        for key, (count,) in zip(keys, counts, strict=True)
+    }

@@ -1,0 +1,166 @@
+"""Requests to rows of the turns table: times, provider's figures, counted lengths."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from itertools import accumulate
+
+from traj.build.cached_length import PrefixTree
+from traj.build.lanes import Request
+from traj.build.messages import Messages
+from traj.build.rows import Columns
+from traj.build.tool_timing import spans, split_delay
+from traj.events import Session
+
+Prompt = tuple[str, int]  # prompt_id and tokens
+
+
+class Lengths:
+    """Counted lengths of requests, each in time proportional to what is new in it."""
+
+    def __init__(self, messages: Messages) -> None:
+        self.messages = messages
+        stripped = [
+            whole - thought
+            for whole, thought in zip(messages.tokens, messages.reasoning_tokens, strict=True)
+        ]
+        # Sums up to each message, with and without the reasoning of answers.
+        self.sums = {
+            True: list(accumulate(messages.tokens, initial=0)),
+            False: list(accumulate(stripped, initial=0)),
+        }
+        # What an engine sees of each message: an answer without its reasoning is another text.
+        self.parts: dict[bool, list[object]] = {
+            True: list(messages.digests),
+            False: [
+                (digest, None) if thought else digest
+                for digest, thought in zip(
+                    messages.digests, messages.reasoning_tokens, strict=True
+                )
+            ],
+        }
+        self.tree = PrefixTree()
+
+    def of(self, request: Request, prompts: list[Prompt]) -> tuple[int, int, int]:
+        """Input, ideally cached part of it, and output, in tokens. `prompts` come first."""
+        kept = request.turn.earlier_reasoning == "kept"
+        sums = self.sums[kept]
+        front = sum(tokens for _, tokens in prompts)
+        counted = front + sum(sums[stop] - sums[start] for start, stop in request.input)
+        fronts, cached = self.tree.add(
+            request.lane, [name for name, _ in prompts], request.input, self.parts[kept]
+        )
+        cached_tokens = sum(tokens for _, tokens in prompts[:fronts])
+        for start, stop in request.input:
+            taken = min(cached, stop - start)
+            cached_tokens += sums[start + taken] - sums[start]
+            cached -= taken
+        output = 0
+        if request.output is not None:
+            self.tree.answer(request.lane, self.parts[True][request.output])
+            output = self.messages.tokens[request.output]
+        return counted, cached_tokens, output
+
+
+def turns(
+    session: Session,
+    ordered: list[Request],
+    messages: Messages,
+    prompts: dict[tuple[str, str], Prompt],
+) -> Columns:
+    """The rows of the turns table. `prompts` maps kind and content to id and tokens."""
+    rows: list[dict[str, Any]] = []
+    lengths = Lengths(messages)
+    base = session.started_us
+    by_key = {request.key: request for request in ordered}
+    for request in ordered:
+        turn, usage = request.turn, request.turn.usage
+        described = session.lanes[request.lane]
+        system = prompts.get(("system", turn.system or ""))
+        tools = prompts.get(("tools", turn.tools or ""))
+        front = [prompt for prompt in (tools, system) if prompt is not None]
+        counted, cached, output = lengths.of(request, front)
+        start, end = _since(request.start_us, base), _since(turn.end_us, base)
+        if start is not None and end is not None:
+            end = max(start, end)
+        first = _since(turn.first_token_us, base)
+        delay, tool, user = _delay(session, request, by_key, base)
+        unseen = None
+        if request.reason is not None and usage.input_tokens is not None:
+            unseen = usage.input_tokens - counted
+        sampling = turn.sampling
+        rows.append(
+            {
+                "turn": request.number,
+                "lane": request.lane,
+                "lane_kind": described.kind,
+                "lane_name": described.name,
+                "context": request.context,
+                "context_reason": request.reason,
+                "wait_for": sorted({by_key[key].number for key in request.waits}),
+                "start_us": start,
+                "first_token_us": first,
+                "end_us": end,
+                "delay_us": delay,
+                "tool_us": tool,
+                "user_us": user,
+                "clock": turn.clock if start is not None or end is not None else "none",
+                "api": turn.api,
+                "model": turn.model,
+                "response_id": turn.response_id,
+                "system_id": system[0] if system else None,
+                "tools_id": tools[0] if tools else None,
+                "input": request.input,
+                "earlier_reasoning": turn.earlier_reasoning,
+                "output": request.output,
+                "input_tokens": usage.input_tokens,
+                "cached_tokens": usage.cached_tokens,
+                "cache_write_tokens": usage.cache_write_tokens,
+                "output_tokens": usage.output_tokens,
+                "reasoning_tokens": usage.reasoning_tokens,
+                "usage_source": usage.source,
+                "counted_input_tokens": counted,
+                "counted_cached_tokens": cached,
+                "counted_output_tokens": output,
+                "unseen_input_tokens": unseen,
+                "stop_reason": turn.stop_reason,
+                "status": turn.status,
+                "error": turn.error,
+                "attempt": turn.attempt,
+                "sampling": None
+                if sampling is None
+                else {
+                    "max_tokens": sampling.max_tokens,
+                    "temperature": sampling.temperature,
+                    "top_p": sampling.top_p,
+                    "reasoning_effort": sampling.reasoning_effort,
+                    "stream": sampling.stream,
+                },
+                "source_file": None if turn.line is None else turn.file,
+                "source_line": turn.line,
+            }
+        )
+    return Columns.of_rows("turns", rows)
+
+
+def _since(time: int | None, base: int | None) -> int | None:
+    return None if time is None or base is None else max(0, time - base)
+
+
+def _delay(
+    session: Session,
+    request: Request,
+    by_key: dict[tuple[int, int], Request],
+    base: int | None,
+) -> tuple[int | None, int | None, int | None]:
+    """Delay, tool part and person's part; all null where a time that they need is unknown."""
+    start = request.start_us
+    if start is None or base is None:
+        return None, None, None
+    ends = [by_key[key].turn.end_us for key in request.waits]
+    if any(end is None for end in ends):
+        return None, None, None
+    waited_until = max((end for end in ends if end is not None), default=base)
+    before = by_key.get((request.lane, request.order - 1))
+    return split_delay(start, waited_until, spans(session, before), request.person_us)

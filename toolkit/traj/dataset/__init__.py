@@ -1,0 +1,199 @@
+"""A dataset on disk: a folder of Parquet files and the manifest that makes them one.
+
+`dataset.json` is the commit point. Data files carry a hash of their bytes in their name and are
+never changed in place: a writer adds new ones beside the old, then replaces the manifest in one
+rename, then removes what the manifest no longer names. So a reader, or a crash, sees the old
+dataset or the new one, whole.
+
+Trajectories lie in the order of their ids. The ids are hashes, so their first bits cut the
+dataset into shards of like size, the same ids in the same shard of every table; one added
+trajectory rewrites one shard.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from traj import schema
+from traj.errors import DatasetError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+MANIFEST = "dataset.json"
+TRAJECTORY_TABLES = tuple(name for name in schema.TABLES if name != "prompts")
+
+
+@dataclass(frozen=True, slots=True)
+class DataFile:
+    """One Parquet file of the dataset, as the manifest names it."""
+
+    table: str
+    split: str  # unsplit, public, private
+    shard: int
+    path: str  # relative to the dataset's folder, with forward slashes
+    rows: int
+    bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """What dataset.json says."""
+
+    schema_version: str
+    tool_version: str
+    tokenizer: dict[str, str]
+    files: tuple[DataFile, ...]
+    name: str | None = None
+    version: str | None = None
+    scrubbed: str | bool = False  # the version of the rules, or false
+    canary: str | None = None
+    shards: int = 1
+    splits: dict[str, Any] = field(default_factory=dict)  # counts and fingerprint by split
+
+    def to_json(self) -> bytes:
+        return (json.dumps(asdict(self), indent=2, sort_keys=True) + "\n").encode()
+
+    @classmethod
+    def from_json(cls, text: bytes, where: str) -> Manifest:
+        try:
+            data = json.loads(text)
+            schema.check_version(str(data["schema_version"]), where)
+            known = {key: data[key] for key in cls.__slots__ if key in data}
+            files = tuple(DataFile(**file) for file in data["files"])
+            return cls(**{**known, "files": files})
+        except (ValueError, KeyError, TypeError) as error:
+            raise DatasetError(f"{where}: not a dataset manifest ({error!r})") from None
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """One trajectory's rows, a table each; a table that was not asked for is absent."""
+
+    trajectory_id: str
+    tables: dict[str, pa.Table]
+
+    def __getattr__(self, name: str) -> pa.Table:
+        try:
+            return self.tables[name]
+        except KeyError:
+            raise AttributeError(name) from None
+
+
+@dataclass(frozen=True, slots=True)
+class Dataset:
+    """A finished dataset, opened for reading."""
+
+    path: Path
+    manifest: Manifest
+
+    @classmethod
+    def open(cls, path: str | Path) -> Dataset:
+        """Opens the dataset in a folder.
+
+        Raises DatasetError where there is none, it is unfinished, or it is newer than this traj.
+        """
+        folder = Path(path)
+        file = folder / MANIFEST
+        try:
+            text = file.read_bytes()
+        except FileNotFoundError:
+            if not folder.is_dir():
+                raise DatasetError(f"{folder}: no such dataset folder") from None
+            raise DatasetError(
+                f"{folder}: no {MANIFEST} in it: not a dataset, or a recording that was cut off "
+                "before its first commit (run it again)"
+            ) from None
+        except (OSError, ValueError) as error:
+            raise DatasetError(f"{file}: {error}") from None
+        return cls(folder, Manifest.from_json(text, str(file)))
+
+    def files(self, name: str, split: str | None = None) -> list[DataFile]:
+        """The files of one table in the order of their rows."""
+        found = [
+            file
+            for file in self.manifest.files
+            if file.table == name and split in (None, file.split)
+        ]
+        return sorted(found, key=lambda file: (file.split, file.shard))
+
+    def table(
+        self, name: str, columns: Sequence[str] | None = None, split: str | None = None
+    ) -> pa.Table:
+        """A whole table, or some of its columns, sorted by its key within each split."""
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        empty = schema.arrow(name).empty_table()
+        if columns is not None:
+            empty = empty.select(list(columns))
+        parts = []
+        for file in self.files(name, split):
+            try:
+                # ParquetFile and not read_table: that one loads the dataset layer, and pandas.
+                with pq.ParquetFile(self.path / file.path) as parquet:
+                    parts.append(parquet.read(columns=columns))
+            except (OSError, pa.ArrowException) as error:
+                raise DatasetError(f"{self.path / file.path}: {error}") from None
+        return pa.concat_tables(parts or [empty])
+
+    def trajectories(
+        self,
+        tables: Sequence[str] = TRAJECTORY_TABLES,
+        split: str | None = None,
+        columns: dict[str, Sequence[str]] | None = None,
+    ) -> Iterator[Rows]:
+        """Trajectories one after another, in the order of their ids, a row group in memory at a
+        time. `columns` narrows tables; `trajectory_id` is always read."""
+        streams = {
+            name: self._by_trajectory(name, split, (columns or {}).get(name))
+            for name in tables
+            if name != "trajectories"
+        }
+        waiting = {name: next(stream, None) for name, stream in streams.items()}
+        heads = self._by_trajectory("trajectories", split, (columns or {}).get("trajectories"))
+        for trajectory_id, head in heads:
+            found = {"trajectories": head}
+            for name, stream in streams.items():
+                item = waiting[name]
+                if item is not None and item[0] == trajectory_id:
+                    found[name] = item[1]
+                    waiting[name] = next(stream, None)
+                else:
+                    empty = schema.arrow(name).empty_table()
+                    wanted = (columns or {}).get(name)
+                    found[name] = empty.select(list(wanted)) if wanted else empty
+            yield Rows(trajectory_id, found)
+
+    def _by_trajectory(
+        self, name: str, split: str | None, columns: Sequence[str] | None
+    ) -> Iterator[tuple[str, pa.Table]]:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        wanted = None if columns is None else list(dict.fromkeys(["trajectory_id", *columns]))
+        for file in self.files(name, split):
+            try:
+                with pq.ParquetFile(self.path / file.path) as parquet:
+                    for group in range(parquet.num_row_groups):
+                        yield from _runs(parquet.read_row_group(group, columns=wanted))
+            except (OSError, pa.ArrowException) as error:
+                raise DatasetError(f"{self.path / file.path}: {error}") from None
+
+
+def _runs(table: pa.Table) -> Iterator[tuple[str, pa.Table]]:
+    """Slices of equal, neighbouring trajectory ids. A trajectory never spans row groups."""
+    import pyarrow.compute as pc
+
+    if table.num_rows == 0:
+        return
+    runs = pc.run_end_encode(table.column("trajectory_id").combine_chunks())
+    start = 0
+    for end, value in zip(runs.run_ends.to_pylist(), runs.values.to_pylist(), strict=True):
+        yield value, table.slice(start, end - start)
+        start = end

@@ -1,0 +1,58 @@
+"""`traj demo`: the sample sessions through record, validate and export, offline."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import traj
+from traj.errors import DatasetError, UsageError
+from traj.pipeline import record
+from traj.report.text import exported, recording, validation
+
+FORMATS = ("claude_code", "codex")
+
+
+def samples() -> list[Path]:
+    """Where the sample sessions are: in the installed package, or in the checkout."""
+    package = Path(__file__).parent
+    for root in (package / "_sample_data", package.parents[1] / "sample_data"):
+        found = [root / name for name in FORMATS]
+        if all(folder.is_dir() for folder in found):
+            return found
+    raise DatasetError("the sample sessions are missing: reinstall traj-toolkit")
+
+
+def run(out: Path | None, say: Callable[[str], None]) -> None:
+    """Runs the demo in `out`, which must not exist, or in a folder that is removed at the end.
+
+    Raises UsageError for a folder in use, DatasetError where the dataset turns out unsound.
+    """
+    if out is not None and out.exists():
+        raise UsageError(f"{out}: exists; choose a new folder")
+    scratch = None if out is not None else Path(tempfile.mkdtemp(prefix="traj-demo-"))
+    try:
+        _run(out or scratch or Path(), say)
+    finally:
+        if scratch is not None:
+            shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _run(folder: Path, say: Callable[[str], None]) -> None:
+    began = time.perf_counter()
+    dataset_path = folder / "sample.traj"
+    say("$ traj record SAMPLES -o sample.traj --no-scrub")
+    say(recording(record(samples(), dataset_path)))
+    dataset = traj.load(dataset_path)
+    say("\n$ traj validate sample.traj")
+    report = traj.validate(dataset)
+    say(validation(report))
+    if not report.ok:
+        raise DatasetError(f"{dataset_path}: the sample dataset is not sound")
+    for target in ("aiperf-dag", "weka"):
+        say(f"\n$ traj export sample.traj --format {target} -o {target}")
+        say(exported(traj.export(dataset, target, folder / target)))
+    say(f"\ndone in {time.perf_counter() - began:.1f} s")

@@ -1,0 +1,262 @@
+"""Sessions to dataset, on one screen: find, read, build, merge, commit.
+
+    find the sessions      traj.sources        what lies in the given places
+    leave what is known    _changed            same bytes as last time, or a shorter copy
+    read and build         _build              a session at a time, here or in worker processes
+    merge into shards      traj.dataset.write  in the order of ids, old rows beside new
+    settle copies          _Merge._claim       a turn that two sessions hold is counted in one
+    commit                 traj.dataset.write  one rename
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter as Tally
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from traj import __version__, schema
+from traj.build import Built, build
+from traj.build.tokens import DEFAULT, Counter, open_tokenizer
+from traj.build.trajectory import trajectory_id
+from traj.dataset import MANIFEST, Dataset, Manifest
+from traj.dataset import write as writing
+from traj.dataset.fingerprint import fingerprint
+from traj.errors import SourceError, UsageError
+from traj.sources import SessionFiles, find
+
+Progress = Callable[[int, int], None]  # bytes done, bytes in all
+
+
+@dataclass(slots=True)
+class Report:
+    """What a recording did; `problems` are files and sessions that could not be taken."""
+
+    recorded: int = 0
+    unchanged: int = 0
+    kept_longer: int = 0  # sessions of which the dataset already holds more
+    turns: int = 0
+    messages: int = 0
+    tool_calls: int = 0
+    source_bytes: int = 0
+    dataset_bytes: int = 0
+    losses: dict[str, int] = field(default_factory=dict)
+    passed_over: list[tuple[str, str]] = field(default_factory=list)  # in folders: path, reason
+    problems: list[tuple[str, str]] = field(default_factory=list)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON types."""
+        return asdict(self)
+
+
+def record(
+    places: Sequence[Path],
+    out: Path,
+    *,
+    source_format: str | None = None,
+    tokenizer: str = DEFAULT,
+    jobs: int = 1,
+    progress: Progress | None = None,
+) -> Report:
+    """Records the sessions in `places` into the dataset `out`, adding what is new or grew.
+
+    Raises UsageError where there is no session, or the dataset was counted with another
+    tokenizer; TrajError where the dataset cannot be written. A session that cannot be read is
+    left out and listed in the report.
+    """
+    report = Report()
+    counter = Counter(open_tokenizer(tokenizer))
+    found = find(places, source_format)
+    named = {path for path in places if not path.is_dir()}
+    for path, reason in found.refused:
+        (report.problems if path in named else report.passed_over).append((str(path), reason))
+    if not found.sessions:
+        first = report.problems[0] if report.problems else (str(places[0]), "no sessions in it")
+        raise UsageError(f"{first[0]}: {first[1]}")
+    with writing.locked(out):
+        old = _old(out, counter)
+        sessions = {trajectory_id(s.format, s.session_id): s for s in found.sessions}
+        todo = _changed(Dataset(out, old), dict(sorted(sessions.items())), report)
+        if todo or not (out / MANIFEST).exists():
+            known = Dataset(out, old).table("trajectories", ["trajectory_id"])
+            ids = {*known.column(0).to_pylist(), *todo}
+            shards = writing.shards_for(len(ids))
+            merge = _Merge(out, shards, counter, jobs, progress)
+            manifest = merge.run(old, todo)
+            merge.describe(report, todo)
+            dataset = Dataset(out, manifest)
+            splits = {writing.UNSPLIT: fingerprint(dataset, writing.UNSPLIT)}
+            writing.commit(out, replace(manifest, splits=splits))
+        else:
+            writing.sweep(out, old)
+    report.dataset_bytes = sum(file.bytes for file in Dataset.open(out).manifest.files)
+    return report
+
+
+def _old(out: Path, counter: Counter) -> Manifest:
+    tokenizer = {"name": counter.tokenizer.name, "sha256": counter.tokenizer.sha256}
+    if not (out / MANIFEST).exists():
+        return Manifest(schema.VERSION, __version__, tokenizer, ())
+    manifest = Dataset.open(out).manifest
+    if manifest.tokenizer != tokenizer:
+        raise UsageError(
+            f"{out}: was counted with {manifest.tokenizer['name']}: give --tokenizer "
+            f"{manifest.tokenizer['name']}, or another folder"
+        )
+    return replace(manifest, tool_version=__version__)
+
+
+def _changed(
+    dataset: Dataset, sessions: dict[str, SessionFiles], report: Report
+) -> dict[str, SessionFiles]:
+    """The sessions that the dataset does not hold as they are now."""
+    rows = dataset.table("trajectories", ["trajectory_id", "source"]).to_pylist()
+    known = {row["trajectory_id"]: row["source"]["files"] for row in rows}
+    todo: dict[str, SessionFiles] = {}
+    for name, session in sessions.items():
+        files = known.get(name)
+        if files is None:
+            todo[name] = session
+            continue
+        size = sum(part.path.stat().st_size for part in session.parts)
+        before = sum(file["bytes"] for file in files)
+        if size < before:
+            report.kept_longer += 1
+        elif size == before and _same(session, files):
+            report.unchanged += 1
+        else:
+            todo[name] = session
+    return todo
+
+
+def _same(session: SessionFiles, files: Sequence[dict[str, object]]) -> bool:
+    hashes = []
+    for part in session.parts:
+        with part.path.open("rb") as handle:
+            hashes.append(hashlib.file_digest(handle, "sha256").hexdigest())
+    return sorted(hashes) == sorted(str(file["sha256"]) for file in files)
+
+
+class _Merge:
+    """Reads, builds and merges sessions, twice where some of them copy others."""
+
+    def __init__(
+        self, out: Path, shards: int, counter: Counter, jobs: int, progress: Progress | None
+    ) -> None:
+        self.out, self.shards, self.counter, self.jobs = out, shards, counter, jobs
+        self.progress = progress
+        self.owners: dict[str, tuple[int, int, str]] = {}  # response id: rank, end, trajectory
+        self.copies: dict[str, set[str]] = {}  # trajectory: response ids that are not its own
+        self.done: dict[str, tuple[dict[str, int], dict[str, int], int]] = {}
+        self.problems: dict[str, str] = {}  # trajectory: why it could not be read
+
+    def run(self, old: Manifest, todo: dict[str, SessionFiles]) -> Manifest:
+        """The merged dataset's manifest, not committed yet."""
+        for trajectory, response in self._responses(old):
+            if trajectory not in todo:
+                self.owners[response] = (0, 0, trajectory)
+        manifest = self._pass(old, todo, {})
+        while self.copies:
+            copies, self.copies = self.copies, {}
+            manifest = self._pass(manifest, {name: todo[name] for name in sorted(copies)}, copies)
+        return manifest
+
+    def describe(self, report: Report, sessions: dict[str, SessionFiles]) -> None:
+        """Adds what was recorded to the report."""
+        losses: Tally[str] = Tally()
+        for rows, lost, size in self.done.values():
+            report.recorded += 1
+            report.turns += rows["turns"]
+            report.messages += rows["messages"]
+            report.tool_calls += rows["tool_calls"]
+            report.source_bytes += size
+            losses.update(lost)
+        report.losses = dict(sorted(losses.items()))
+        for name, problem in self.problems.items():
+            report.problems.append((str(sessions[name].parts[0].path), problem))
+
+    def _responses(self, old: Manifest) -> Iterator[tuple[str, str]]:
+        rows = Dataset(self.out, old).table("turns", ["trajectory_id", "response_id"])
+        for batch in rows.to_batches():
+            for trajectory, response in zip(*(c.to_pylist() for c in batch.columns), strict=True):
+                if response is not None:
+                    yield trajectory, response
+
+    def _pass(
+        self, old: Manifest, todo: dict[str, SessionFiles], copies: dict[str, set[str]]
+    ) -> Manifest:
+        return writing.update(self.out, old, self.shards, self._built(todo, copies), set(todo))
+
+    def _built(
+        self, todo: dict[str, SessionFiles], copies: dict[str, set[str]]
+    ) -> Iterator[Built]:
+        sizes = {name: sum(p.path.stat().st_size for p in s.parts) for name, s in todo.items()}
+        whole, seen = sum(sizes.values()), 0
+        tasks = ((session, frozenset(copies.get(name, ()))) for name, session in todo.items())
+        for name, built in zip(todo, _run(tasks, self.counter, self.jobs), strict=True):
+            seen += sizes[name]
+            if self.progress:
+                self.progress(seen, whole)
+            if isinstance(built, SourceError):
+                self.problems[name] = str(built)
+                continue
+            rows = {table: len(columns) for table, columns in built.tables.items()}
+            self.done[name] = (rows, built.losses, sizes[name])
+            self._claim(built)
+            yield built
+
+    def _claim(self, built: Built) -> None:
+        """Whose are its turns? What the dataset held stays; else whose session ended first."""
+        mine = (1, built.end_us, built.trajectory_id)
+        for response in built.response_ids:
+            owner = self.owners.setdefault(response, mine)
+            if owner[2] != built.trajectory_id:
+                self.owners[response] = min(owner, mine)
+                self.copies.setdefault(max(owner, mine)[2], set()).add(response)
+
+
+Task = tuple[SessionFiles, frozenset[str]]
+
+
+def _run(
+    tasks: Iterable[Task], counter: Counter, processes: int
+) -> Iterator[Built | SourceError]:
+    """Results in the order of the tasks; with several processes a bounded number are under way."""
+    if processes <= 1:
+        for task in tasks:
+            yield _build(task, counter)
+        return
+    name = counter.tokenizer.name
+    with ProcessPoolExecutor(processes, initializer=_start_worker, initargs=(name,)) as pool:
+        under_way: deque[Future[Built | SourceError]] = deque()
+        for task in tasks:
+            under_way.append(pool.submit(_work, task))
+            if len(under_way) >= 3 * processes:
+                yield under_way.popleft().result()
+        while under_way:
+            yield under_way.popleft().result()
+
+
+def _build(task: Task, counter: Counter) -> Built | SourceError:
+    session, copied = task
+    try:
+        return build(session.read(), counter, __version__, copied)
+    except SourceError as error:
+        return error
+
+
+_counter: Counter | None = None  # of a worker process
+
+
+def _start_worker(tokenizer: str) -> None:
+    global _counter
+    _counter = Counter(open_tokenizer(tokenizer))
+
+
+def _work(task: Task) -> Built | SourceError:
+    assert _counter is not None
+    return _build(task, _counter)

@@ -1,0 +1,128 @@
+"""Results as plain text for a terminal: one function a result."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+
+def recording(report: Any) -> str:
+    """What `traj record` did, what the sources held that the dataset does not."""
+    lines = [
+        f"recorded {report.recorded} sessions, unchanged {report.unchanged}: "
+        f"{report.turns:,} turns, {report.messages:,} messages, {report.tool_calls:,} tool calls",
+        f"read {_bytes(report.source_bytes)}, dataset {_bytes(report.dataset_bytes)}, not scrubbed",
+    ]
+    if report.kept_longer:
+        lines.append(f"kept {report.kept_longer} sessions of which the dataset holds more")
+    if report.losses:
+        lines += ["", "what the dataset does not hold:"]
+        lines += table(report.losses.items(), ("loss", "count"), right={1})
+    if report.passed_over:
+        lines += ["", f"passed over {len(report.passed_over)} files, no sessions to take:"]
+        lines += [f"  {_plain(path)}: {_plain(reason)}" for path, reason in report.passed_over[:5]]
+        if len(report.passed_over) > 5:
+            lines.append("  ... (--json lists all)")
+    return "\n".join(lines)
+
+
+def validation(report: Any) -> str:
+    """The outcome of `traj validate`: findings, then a line of sums."""
+    lines: list[str] = []
+    if report.findings:
+        rows = [
+            (f.severity, f.check, f.count, f"{f.table}: {f.where}", f.message)
+            for f in report.findings
+        ]
+        heads = ("severity", "check", "count", "first at", "what")
+        lines += [*table(rows, heads, right={2}), ""]
+    missed = [check for check in report.checks if check.status == "not_run"]
+    lines += [f"not run: {check.name}: {check.reason}" for check in missed]
+    counted = ", ".join(f"{rows:,} {name}" for name, rows in report.rows.items())
+    passed = sum(check.status == "passed" for check in report.checks)
+    verdict = "sound" if report.ok else "NOT SOUND"
+    lines.append(f"{verdict}: {passed} of {len(report.checks)} checks passed over {counted}")
+    return "\n".join(lines)
+
+
+def exported(report: Any) -> str:
+    """What `traj export` wrote, what it lost, and how to replay it."""
+    counts = ", ".join(f"{count:,} {what}" for what, count in report.counts.items())
+    lines = [f"{report.target}: {counts}"]
+    rows = [
+        (name, *(_number(spread.get(key)) for key in ("p5", "p50", "p95", "mean", "max")))
+        for name, spread in report.percentiles.items()
+    ]
+    lines += table(rows, ("", "p5", "p50", "p95", "mean", "max"), right=set(range(1, 6)))
+    if report.ideal_hit_rate is not None:
+        lines.append(f"ideal hit rate {report.ideal_hit_rate:.1%}")
+    if report.losses:
+        lines += ["", "lost on the way:"]
+        rows = [(loss["kind"], loss["count"], loss["why"]) for loss in report.losses]
+        lines += table(rows, ("loss", "count", "why"), right={1})
+    lines += ["", "replay it with:", f"  {report.command}"]
+    return "\n".join(lines)
+
+
+def targets(found: Sequence[dict[str, Any]]) -> str:
+    """The export targets: what each carries and what it drops."""
+    lines: list[str] = []
+    for target in found:
+        lines.append(f"{target['target']}: {target['summary']}")
+        lines.append(f"  carries: {', '.join(target['carries'])}")
+        lines += [f"  drops {kind}: {why}" for kind, why in target["drops"].items()]
+    return "\n".join(lines)
+
+
+def schema_table(schema: dict[str, Any]) -> str:
+    """Every column of every table."""
+    lines = [f"schema {schema['schema_version']}"]
+    by_table: dict[str, list[Sequence[Any]]] = {}
+    for row in schema["columns"]:
+        kind = row["type"] + ("?" if row["nullable"] else "")
+        by_table.setdefault(row["table"], []).append(
+            (row["column"], kind, row["unit"], row["description"])
+        )
+    for name, rows in by_table.items():
+        lines += ["", name, *table(rows, ("column", "type", "unit", "meaning"))]
+    return "\n".join(lines)
+
+
+def source_table(found: Sequence[dict[str, str]]) -> str:
+    """The session formats."""
+    return "\n".join(
+        table([(row["format"], row["reads"]) for row in found], ("format", "reads"))
+    )
+
+
+def table(
+    rows: Iterable[Sequence[Any]], heads: Sequence[str], right: set[int] | None = None
+) -> list[str]:
+    """Rows in columns, two spaces apart; the columns in `right` are aligned right."""
+    cells = [list(heads), *([_plain(_number(value)) for value in row] for row in rows)]
+    widths = [max(len(row[column]) for row in cells) for column in range(len(heads))]
+    lines = []
+    for row in cells:
+        padded = [
+            cell.rjust(width) if right and column in right else cell.ljust(width)
+            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ]
+        lines.append(("  " + "  ".join(padded)).rstrip())
+    return lines
+
+
+def _number(value: Any) -> str:
+    if value is None:
+        return "-"
+    if isinstance(value, float):
+        return f"{value:,.3g}" if abs(value) < 100 else f"{value:,.0f}"
+    return f"{value:,}" if isinstance(value, int) else str(value)
+
+
+def _bytes(count: int) -> str:
+    return f"{count / 1e6:,.1f} MB" if count >= 100_000 else f"{count / 1e3:,.1f} KB"
+
+
+def _plain(text: str) -> str:
+    """Text from sessions, safe for a terminal."""
+    return "".join(c if c.isprintable() else "�" for c in text)

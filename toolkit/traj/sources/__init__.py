@@ -1,0 +1,160 @@
+"""Session logs to events: one module a format.
+
+A source is a module with three names: NAME; `locate(path, head)`, which recognises a file by its
+first lines; and `read(session_id, parts)`, which reads one session from its files. Adding one is
+that module, its line in SOURCES, and its samples.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from types import ModuleType
+
+from traj.errors import SourceError, UsageError
+from traj.events import Session
+from traj.sources.lines import head
+from traj.sources.located import Located
+
+SOURCES = {
+    "claude_code": "traj.sources.claude_code",
+    "codex": "traj.sources.codex",
+}
+SUFFIXES = (".jsonl",)
+
+
+@dataclass(frozen=True, slots=True)
+class SessionFiles:
+    """The files of one session, its own first."""
+
+    format: str
+    session_id: str
+    parts: tuple[Located, ...]
+
+    def read(self) -> Session:
+        """Reads the session. Raises SourceError."""
+        session: Session = _source(self.format).read(self.session_id, self.parts)
+        return session
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What lies in the given places: sessions, and files that are none (with the reason)."""
+
+    sessions: tuple[SessionFiles, ...]
+    refused: tuple[tuple[Path, str], ...]
+
+
+def find(places: Iterable[Path], only: str | None = None) -> Found:
+    """The sessions in files and folders. A file given by name that is no session is refused; in a
+    folder, only files that look like logs are opened.
+
+    Raises UsageError for a place that does not exist or an unknown format name.
+    """
+    if only is not None and only not in SOURCES:
+        raise UsageError(f"unknown format {only!r}; known: {', '.join(sorted(SOURCES))}")
+    names = (only,) if only else tuple(SOURCES)
+    located: list[Located] = []
+    refused: list[tuple[Path, str]] = []
+    for path in _files(places):
+        try:
+            found = _locate(path, names)
+        except (SourceError, UsageError) as error:
+            refused.append((path, str(error).removeprefix(f"{path}: ")))
+            continue
+        if found is None:
+            reason = "empty file" if _is_empty(path) else "not a session log of a known format"
+            refused.append((path, reason))
+        else:
+            located.append(found)
+    sessions, doubles = _grouped(located)
+    return Found(tuple(sessions), tuple(refused + doubles))
+
+
+def _files(places: Iterable[Path]) -> list[Path]:
+    found: dict[Path, None] = {}
+    for place in places:
+        if place.is_dir():
+            inside = (
+                Path(folder) / name
+                for folder, _, names in os.walk(place)
+                for name in names
+                if name.endswith(SUFFIXES)
+            )
+            found.update(dict.fromkeys(sorted(inside)))
+        elif place.exists():
+            found[place] = None
+        else:
+            raise UsageError(f"{place}: no such file or folder")
+    return list(found)
+
+
+def _is_empty(path: Path) -> bool:
+    try:
+        return path.stat().st_size == 0
+    except OSError:
+        return False
+
+
+def _locate(path: Path, names: Sequence[str]) -> Located | None:
+    lines = head(path)
+    matches: list[Located] = []
+    for name in names:
+        found = _source(name).locate(path, lines)
+        if found is not None:
+            matches.append(found)
+    if len(matches) > 1:
+        both = " and ".join(match.format for match in matches)
+        raise UsageError(f"{path}: looks like {both}; say which with --format")
+    return matches[0] if matches else None
+
+
+def _grouped(located: list[Located]) -> tuple[list[SessionFiles], list[tuple[Path, str]]]:
+    """Sessions with all their parts. Of several files for the same part the largest is taken."""
+    parents = {(part.format, part.session_id): part.parent for part in located if part.parent}
+    groups: dict[tuple[str, str], dict[str | None, Located]] = {}
+    doubles: list[tuple[Path, str]] = []
+    for part in located:
+        root, name = _root(part, parents)
+        group = groups.setdefault((part.format, root), {})
+        other = group.get(name)
+        if other is not None:
+            kept, left = sorted((part, other), key=lambda p: (-p.path.stat().st_size, str(p.path)))
+            doubles.append((left.path, f"another copy of the session in {kept.path.name}"))
+            part = kept
+        group[name] = part
+    sessions = [
+        SessionFiles(form, session, tuple(group.values()))
+        for (form, session), group in groups.items()
+    ]
+    return sessions, doubles
+
+
+def _root(
+    part: Located, parents: dict[tuple[str, str], str | None]
+) -> tuple[str, str | None]:
+    """The session at the top of a chain of sub-agents, and the part's name within it."""
+    if part.parent is None:
+        return part.session_id, part.part
+    root: str = part.parent
+    seen = {part.session_id}
+    while (above := parents.get((part.format, root))) and root not in seen:
+        seen.add(root)
+        root = above
+    return root, part.part or part.session_id
+
+
+def _source(name: str) -> ModuleType:
+    return import_module(SOURCES[name])
+
+
+def describe() -> list[dict[str, str]]:
+    """The formats: name, and what the source's module says of itself in its first line."""
+    found = []
+    for name in SOURCES:
+        summary = (_source(name).__doc__ or "").partition("\n\n")[0]
+        found.append({"format": name, "reads": " ".join(summary.split())})
+    return found

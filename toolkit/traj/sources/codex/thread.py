@@ -1,0 +1,499 @@
+"""One Codex thread: from lines to steps of a lane.
+
+A request's answer is the run of model items up to the usage that closes it: a `token_usage_record`
+or, in older files, a `token_count` whose totals have changed. The outputs of its tool calls may
+stand among those items or after them. Where a file holds no usage at all, an answer ends at the
+first model item that follows one of its outputs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from traj.events import Lane, Message, Rebase, Sampling, Session, ToolRun, Turn, numbered
+from traj.sources.codex import wire
+from traj.sources.lines import epoch_us
+
+Key = tuple[str, str | None, str | None, tuple[str, ...]]
+
+
+class ThreadReader:
+    """Takes the lines of one rollout in order; `finish` writes the lane's steps."""
+
+    def __init__(
+        self, session: Session, index: int, thread_id: str, earlier: Sequence[ThreadReader]
+    ) -> None:
+        self.session = session
+        self.index = index
+        self.lane = session.lanes[index]
+        self.thread_id = thread_id
+        self.earlier = list(earlier)
+        self.meta = wire.Payload()
+        self.title: str | None = None
+        self.started_us: int | None = None
+        self.lines: list[tuple[wire.Payload, str, int | None, int, int]] = []
+        self.count = 0  # messages of the lane so far
+        self.context: list[tuple[int, int, int]] = []  # ranges of (lane, start, stop)
+        self.known: dict[Key, tuple[int, int]] = {}  # message to its lane and number
+        self.items: list[tuple[wire.Payload, int]] = []  # of the answer that is coming in
+        self.item_times: list[int] = []
+        self.outputs: list[Message] = []  # results that came before their answer was closed
+        self.names: dict[str, str] = {}  # tool call id to tool name
+        self.persons: set[str] = set()  # texts that a person wrote
+        self.totals: wire.RawUsage | None = None
+        self.orphan: tuple[wire.RawUsage, int | None, int, int, str | None] | None = None
+        self.model: str | None = None
+        self.effort: str | None = None
+        self.attempt = 0
+        self.errors: list[tuple[str, int | None, int]] = []
+        self.spawned: dict[str, str] = {}  # thread id to the call that started it
+        self.joined: dict[str, str] = {}  # thread id to the call that brought its report
+        self.file = 0
+        self.copied = False  # the line at hand is a copy of another thread's
+        self.has_records = False
+
+    def line(self, line: wire.Line, file: int, number: int) -> None:
+        """Takes one line; what it means is worked out in `finish`, when all are known."""
+        self.file = file
+        time = epoch_us(line.timestamp)
+        payload = line.payload
+        if payload is not None:
+            kind = line.type or ""
+        elif line.record_type is not None:
+            return
+        else:
+            payload = line
+            kind = "response_item" if line.type else "session_meta"
+            time = None if kind == "response_item" else time
+        if kind == "session_meta":
+            if not self.lines and self.meta.id is None:
+                self.meta = payload
+            self.lines.append((payload, kind, time, number, len(self.lines)))
+            return
+        if kind == "event_msg":
+            self._note(payload)
+        self.lines.append((payload, kind, time, number, len(self.lines)))
+
+    def _note(self, payload: wire.Payload) -> None:
+        """What must be known before the lines are read in order."""
+        if payload.type == "user_message":
+            if text := wire.text_of(payload.message):
+                self.persons.add(text)
+        elif payload.type == "item_completed" and payload.item is not None:
+            item = payload.item
+            if item.type == "UserMessage" and item.content:
+                self.persons.update(part.text for part in item.content if part.text)
+
+    def finish(self) -> None:
+        """Works out the lane's steps."""
+        self.has_records = any(kind == "token_usage_record" for _, kind, *_ in self.lines)
+        metered = self.has_records or any(
+            payload.type == "token_count" and payload.info for payload, *_ in self.lines
+        )
+        own = self._first_own_line()
+        for payload, kind, time, number, place in self.lines:
+            if place == own and self.copied:
+                self._end_of_copy()
+            self.copied = 0 < place < own
+            if not self.copied and time is not None and self.started_us is None:
+                self.started_us = time
+            if kind == "response_item":
+                self._item(payload, time, number, metered)
+            elif kind == "event_msg":
+                self._event(payload, time, number)
+            elif kind == "token_usage_record":
+                if payload.usage is not None:
+                    self._usage(payload.usage, time, number, payload.response_id)
+            elif kind == "turn_context":
+                self.model = payload.model or self.model
+                self.effort = payload.effort or self.effort
+            elif kind == "compacted":
+                self._compacted(payload, time, number)
+        self._close(None, None, "cancelled")
+        self._flush_orphan(side=False)
+        self._flush_errors()
+        self.lines.clear()
+
+    def tie(self, threads: Sequence[ThreadReader]) -> None:
+        """Finds the tool call that started this thread, and the one that brought its report."""
+        if self.index == 0:
+            return
+        self.lane.name = self.meta.agent_nickname
+        for other in threads:
+            self.lane.spawned_by = self.lane.spawned_by or other.spawned.get(self.thread_id)
+            self.lane.joined_by = self.lane.joined_by or other.joined.get(self.thread_id)
+        if self.lane.spawned_by is None:
+            self.session.lose("subagent_without_call")
+
+    # Copied history
+
+    def _first_own_line(self) -> int:
+        """Index of the first line that is not a copy of another thread's history.
+
+        Copies keep the ids of the turns they were (UUIDv7, so the time is in them), or the old
+        time stamps; both lie before this thread was made.
+        """
+        metas = [payload for payload, kind, *_ in self.lines if kind == "session_meta"]
+        if not (self.meta.forked_from_id or len(metas) > 1):
+            return 0
+        born = _uuid7_us(self.thread_id) or epoch_us(self.meta.timestamp)
+        if born is None:
+            return 0
+        own = len(self.lines)
+        for payload, kind, time, _, place in reversed(self.lines):
+            turn = payload.turn_id
+            begun = _uuid7_us(turn) if turn else None
+            if begun is None and not (kind == "session_meta" or payload.type == "task_started"):
+                begun = time
+            if kind == "session_meta" and place and payload.id != self.meta.id:
+                break
+            if begun is not None and begun < born - 1_000_000:
+                break
+            if place == 0:
+                return 0
+            own = place
+        return own
+
+    def _end_of_copy(self) -> None:
+        """What was copied is context, not turns; where the parent is here, its messages serve."""
+        self._close(None, None, "ok")
+
+    # Lines
+
+    def _item(self, item: wire.Payload, time: int | None, number: int, metered: bool) -> None:
+        kind = item.type or ""
+        if kind == "message" and item.role != "assistant":
+            self._close(None, None, "cancelled" if metered else "ok")
+            self._say(item, time, number)
+        elif kind in wire.OUTPUTS:
+            self._output(item, time, number)
+        elif kind == "message" or kind in wire.MODEL_ITEMS:
+            if self.outputs and not metered:
+                self._close(None, None, "ok")
+            self._flush_errors()
+            self.items.append((item, number))
+            if time is not None:
+                self.item_times.append(time)
+            self._begin_call(item, time)
+        elif kind not in ("compaction", "compaction_summary", "ghost_snapshot"):
+            self.session.lose(f"item:{kind[:40]}")
+
+    def _say(self, item: wire.Payload, time: int | None, number: int) -> None:
+        self._flush_orphan(side=False)
+        text, images = wire.content(item)
+        role = "user" if item.role == "user" else "system"
+        person = self.index == 0 and role == "user" and self._by_person(text)
+        self._append(
+            Message(role, text, attachments=images, time_us=time, by_person=person,
+                    file=self.file, line=number)
+        )
+
+    def _by_person(self, text: str | None) -> bool:
+        if self.persons:
+            return text in self.persons
+        return bool(text) and not (text or "").startswith(("<", "# AGENTS.md"))
+
+    def _begin_call(self, item: wire.Payload, time: int | None) -> None:
+        call = wire.call_of(item)
+        if call is None:
+            if item.type in ("web_search_call", "image_generation_call"):
+                self.session.lose("server_tool_call")
+            return
+        self.names[call.id] = call.name
+        if not self.copied:
+            run = self.session.tool_runs.setdefault(call.id, ToolRun())
+            if run.start_us is None:
+                run.start_us = time
+
+    def _output(self, item: wire.Payload, time: int | None, number: int) -> None:
+        call = item.call_id or ""
+        text = wire.text_of(item.output)
+        if item.type == "tool_search_output":
+            text = wire.text_of(item.tools)
+        message = Message("tool", text, tool_call_id=call, name=self.names.get(call),
+                          time_us=time, file=self.file, line=number)
+        if not self.copied:
+            run = self.session.tool_runs.setdefault(call, ToolRun())
+            wire.finish_run(run, text or "", time)
+            self._agents(call, text or "")
+        if self.items:
+            self.outputs.append(message)
+        else:
+            self._append(message)
+
+    def _agents(self, call: str, text: str) -> None:
+        """Sub-agents that a call started, or whose report it brought."""
+        name = self.names.get(call, "")
+        if "agent" not in name and "wait" not in name:
+            return
+        raw = wire.Raw(text.encode("utf-8", "replace"))
+        agent = wire.nested(raw, "agent_id")
+        if isinstance(agent, str):
+            self.spawned.setdefault(agent, call)
+        status = wire.nested(raw, "status")
+        for thread, what in status.items() if isinstance(status, dict) else ():
+            if isinstance(what, dict) and "completed" in what:
+                self.joined.setdefault(thread, call)
+
+    def _event(self, event: wire.Payload, time: int | None, number: int) -> None:
+        kind = event.type
+        if kind == "token_count":
+            self._token_count(event, time, number)
+        elif kind in ("item_completed", "exec_command_end", "mcp_tool_call_end"):
+            self._completed(event, time)
+        elif kind == "turn_aborted":
+            self._close(None, None, "cancelled")
+        elif kind == "task_complete":
+            self._close(None, None, "ok")
+        elif kind in ("error", "stream_error"):
+            text = wire.text_of(event.message) or kind
+            self.errors.append((text[:200], time, number))
+        elif kind == "thread_rolled_back":
+            self._roll_back(event.num_turns or 0)
+        elif kind == "thread_name_updated":
+            self.title = event.thread_name or self.title
+        elif kind == "turn.completed" and event.usage is not None:
+            self.session.lose("usage_not_per_request")
+
+    def _token_count(self, event: wire.Payload, time: int | None, number: int) -> None:
+        info = event.info
+        if info is None or self.has_records:
+            return
+        if info.last_token_usage is None:
+            self.session.lose("malformed_usage")
+            return
+        if info.total_token_usage is not None and info.total_token_usage == self.totals:
+            return  # repeated: only the rate limits changed
+        self.totals = info.total_token_usage
+        if not info.last_token_usage.input_tokens and not info.last_token_usage.output_tokens:
+            return  # an estimate after a compaction, no request
+        self._usage(info.last_token_usage, time, number, None)
+
+    def _usage(
+        self, usage: wire.RawUsage, time: int | None, number: int, response_id: str | None
+    ) -> None:
+        if self.copied:
+            self.session.lose("copied_turn")
+            self._close(None, None, "ok")
+        elif self.items:
+            self._close(usage, response_id, "ok")
+        else:
+            self._flush_orphan(side=False)
+            self.orphan = (usage, time, number, self.file, response_id)
+
+    def _completed(self, event: wire.Payload, time: int | None) -> None:
+        item = event.item
+        if item is not None and item.type not in ("CommandExecution", "McpToolCall", "FileChange",
+                                                  "CollabAgentToolCall"):
+            if item.type in ("Reasoning", "AgentMessage") and event.started_at_ms:
+                self.item_times.append(event.started_at_ms * 1000)
+            return
+        call = (item.id if item else event.call_id) or ""
+        if not call or self.copied:
+            return
+        run = self.session.tool_runs.setdefault(call, ToolRun())
+        code = item.exit_code if item else event.exit_code
+        run.exit_code = code if code is not None else run.exit_code
+        took = (item.duration if item else None) or event.duration
+        if event.started_at_ms and event.completed_at_ms:
+            end = event.completed_at_ms * 1000
+            start = event.started_at_ms * 1000
+            if took is not None:
+                start = min(start, end - (took.secs * 1_000_000 + took.nanos // 1000))
+            run.start_us, run.end_us, run.clock = start, end, "logged"
+        elif took is not None and time is not None:
+            run.end_us = time
+            run.start_us = time - (took.secs * 1_000_000 + took.nanos // 1000)
+            run.clock = "logged"
+
+    # The conversation
+
+    def _append(self, message: Message) -> None:
+        self.lane.steps.append(message)
+        self._enter(message)
+
+    def _enter(self, message: Message) -> None:
+        """The message is the next of the lane and of its context."""
+        self.known.setdefault(_key(message), (self.index, self.count))
+        self.context = _joined(self.context, (self.index, self.count, self.count + 1))
+        self.count += 1
+
+    def _close(self, usage: wire.RawUsage | None, response_id: str | None, status: str) -> None:
+        """Ends the answer that is coming in; its tools' results follow it."""
+        if self.items:
+            self._flush_orphan(side=False)
+            message = wire.answer(self.items, max(self.item_times, default=None), self.file)
+            if self.copied:
+                self._append(message)
+            else:
+                self.lane.steps.append(self._turn(message, usage, response_id, status))
+                self._enter(message)
+        self.items, self.item_times = [], []
+        outputs, self.outputs = self.outputs, []
+        for output in outputs:
+            self._append(output)
+
+    def _turn(
+        self,
+        message: Message | None,
+        usage: wire.RawUsage | None,
+        response_id: str | None,
+        status: str,
+    ) -> Turn:
+        times = self.item_times
+        attempt, self.attempt = self.attempt, 0
+        calls = bool(message and message.tool_calls)
+        return Turn(
+            message,
+            "openai_responses",
+            self.model,
+            response_id,
+            wire.usage(usage) if usage else wire.Usage(),
+            answer_us=min(times, default=None),
+            end_us=max(times, default=None),
+            clock="derived" if times else "none",
+            system=wire.nested(self.meta.base_instructions, "text") or self.meta.instructions,
+            earlier_reasoning="encrypted",
+            stop_reason=None if status != "ok" else "tool_use" if calls else "end_turn",
+            status=status,
+            attempt=attempt,
+            sampling=Sampling(reasoning_effort=self.effort) if self.effort else None,
+            file=self.file,
+            line=message.line if message else None,
+        )
+
+    def _flush_orphan(self, side: bool) -> None:
+        """Usage without an answer in the record: a side request where compaction follows."""
+        if self.orphan is None:
+            return
+        usage, time, number, file, response_id = self.orphan
+        self.orphan = None
+        turn = Turn(
+            None,
+            "openai_responses",
+            self.model,
+            response_id,
+            wire.usage(usage),
+            answer_us=time,
+            end_us=time,
+            clock="derived" if time is not None else "none",
+            earlier_reasoning="encrypted",
+            file=file,
+            line=number,
+        )
+        self.session.lose("answer_not_recorded")
+        if not side:
+            self.lane.steps.append(turn)
+            return
+        lane = next((x for x in self.session.lanes if x.name == f"compaction {self.index}"), None)
+        if lane is None:
+            lane = Lane("side", f"compaction {self.index}")
+            self.session.lanes.append(lane)
+        lane.steps.append(Rebase("edit" if lane.steps else None, tuple(self.context)))
+        lane.steps.append(turn)
+
+    def _flush_errors(self) -> None:
+        """Failed requests that came before what is next."""
+        for text, time, number in self.errors:
+            self.lane.steps.append(
+                Turn(None, "openai_responses", self.model, answer_us=time, end_us=time,
+                     clock="derived" if time is not None else "none", status="error", error=text,
+                     attempt=self.attempt, earlier_reasoning="encrypted", file=self.file,
+                     line=number)
+            )
+            self.attempt += 1
+        self.errors = []
+
+    def _compacted(self, payload: wire.Payload, time: int | None, number: int) -> None:
+        self._close(None, None, "ok")
+        self._flush_orphan(side=True)
+        history = payload.replacement_history
+        if history is None:
+            self._compacted_before_2026(payload, time, number)
+            return
+        wanted: list[Message] = []
+        for item in history:
+            if item.type == "message":
+                text, images = wire.content(item)
+                role = {"user": "user", "assistant": "assistant"}.get(item.role or "", "system")
+                wanted.append(Message(role, text, attachments=images, time_us=time,
+                                      file=self.file, line=number))
+            elif item.type in wire.OUTPUTS:
+                wanted.append(Message("tool", wire.text_of(item.output),
+                                      tool_call_id=item.call_id or "", time_us=time,
+                                      file=self.file, line=number))
+            elif item.type in wire.MODEL_ITEMS:
+                wanted.append(wire.answer([(item, number)], time, self.file))
+            elif item.type == "compaction":
+                self.session.lose("encrypted_summary")
+            elif item.type != "ghost_snapshot":
+                self.session.lose(f"item:{(item.type or '')[:40]}")
+        self._replace(wanted)
+
+    def _compacted_before_2026(
+        self, payload: wire.Payload, time: int | None, number: int
+    ) -> None:
+        """Older files say only the summary: what else was kept is not recorded."""
+        self.session.lose("compaction_history_unknown")
+        text = wire.text_of(payload.message)
+        self._replace([Message("user", text, time_us=time, file=self.file, line=number)])
+
+    def _replace(self, wanted: list[Message]) -> None:
+        """The context becomes these messages; those that were there before are pointed at."""
+        ranges: list[tuple[int, int, int]] = []
+        used: set[tuple[int, int]] = set()
+        for message in wanted:
+            place = self.known.get(_key(message))
+            if place is None or place in used:
+                self.lane.steps.append(message)
+                place = (self.index, self.count)
+                self.known[_key(message)] = place
+                self.count += 1
+            used.add(place)
+            ranges = _joined(ranges, (place[0], place[1], place[1] + 1))
+        self.context = ranges
+        self.lane.steps.append(Rebase("compaction", tuple(ranges)))
+
+    def _roll_back(self, turns: int) -> None:
+        """Drops the last prompts of a person and all that came after them."""
+        self._close(None, None, "ok")
+        prompts = [
+            number for number, message in numbered(self.lane.steps) if message.by_person
+        ]
+        if not 0 < turns <= len(prompts):
+            return
+        first = prompts[-turns]
+        kept = [(lane, start, min(stop, first) if lane == self.index else stop)
+                for lane, start, stop in self.context]
+        self.context = [part for part in kept if part[1] < part[2]]
+        self.lane.steps.append(Rebase("rewind", tuple(self.context)))
+
+
+def _key(message: Message) -> Key:
+    """What makes two messages the same, ids of tool calls included."""
+    return (
+        message.role,
+        message.content,
+        message.tool_call_id,
+        tuple(call.id for call in message.tool_calls),
+    )
+
+
+def _joined(
+    ranges: list[tuple[int, int, int]], more: tuple[int, int, int]
+) -> list[tuple[int, int, int]]:
+    if ranges and ranges[-1][0] == more[0] and ranges[-1][2] == more[1]:
+        ranges[-1] = (more[0], ranges[-1][1], more[2])
+    else:
+        ranges.append(more)
+    return ranges
+
+
+def _uuid7_us(text: str | None) -> int | None:
+    """The time in a UUIDv7, in microseconds since the epoch; None for any other id."""
+    if text is None or len(text) != 36 or text[14] != "7":
+        return None
+    try:
+        return int(text[:8] + text[9:13], 16) * 1000
+    except ValueError:
+        return None

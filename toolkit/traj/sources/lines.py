@@ -1,0 +1,161 @@
+"""Reads session logs that are JSON lines: streaming, tolerant, and with every loss counted.
+
+A line is decoded straight into a msgspec struct that names only the fields a source needs, which
+skips the rest without making objects of it. A line that does not fit is tried again leniently;
+what still does not fit is counted and passed over.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+import orjson
+
+from traj.errors import SourceError
+from traj.events import Session, SourceFile
+
+BLOCK_BYTES = 4 << 20
+HEAD_BYTES = 256 << 10
+HEAD_LINES = 40
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+
+T = TypeVar("T", bound=msgspec.Struct)
+
+
+def head(path: Path) -> list[dict[str, Any]]:
+    """The objects on the first lines of a file, for telling formats apart. Raises SourceError."""
+    try:
+        with path.open("rb") as file:
+            block = file.read(HEAD_BYTES)
+            if b"\n" not in block:
+                block += file.readline()
+    except OSError as error:
+        raise SourceError(f"{path}: {error.strerror or error}") from None
+    lines = block.split(b"\n")
+    if len(lines) > 1:
+        lines.pop()  # perhaps cut
+    found = []
+    for line in lines[:HEAD_LINES]:
+        try:
+            value = orjson.loads(line)
+        except ValueError:
+            continue
+        if isinstance(value, dict):
+            found.append(value)
+    return found
+
+
+def read(
+    path: Path, decoder: msgspec.json.Decoder[T], session: Session
+) -> Iterator[tuple[int, bytes, T]]:
+    """Line number, raw line and decoded line, for each line that can be decoded.
+
+    Reads what was there when it was opened: a file that grows meanwhile gives a whole prefix of
+    lines. Appends the file to `session.files` when done, and counts in `session.losses`:
+    invalid_utf8, truncated_line, malformed_line.
+    """
+    digest = hashlib.sha256()
+    number = 0
+    size = 0
+    decode = decoder.decode
+    try:
+        with path.open("rb") as file:
+            left = os.fstat(file.fileno()).st_size
+            while left > 0:
+                block = file.read(min(BLOCK_BYTES, left))
+                if not block:
+                    break
+                if not block.endswith(b"\n") and len(block) < left:
+                    block += file.readline(left - len(block))
+                left -= len(block)
+                size += len(block)
+                digest.update(block)
+                lines = block.split(b"\n")
+                last = lines.pop()
+                for line in lines:
+                    number += 1
+                    try:
+                        yield number, line, decode(line)
+                    except (msgspec.DecodeError, UnicodeDecodeError):
+                        value = _lenient(line, decoder, session)
+                        if value is not None:
+                            yield number, line, value
+                if last:
+                    number += 1
+                    try:
+                        yield number, last, decode(last)
+                    except (msgspec.DecodeError, UnicodeDecodeError):
+                        session.lose("truncated_line")
+    except OSError as error:
+        raise SourceError(f"{path}: {error.strerror or error}") from None
+    session.files.append(SourceFile(path.name, digest.hexdigest(), size))
+
+
+def _lenient(line: bytes, decoder: msgspec.json.Decoder[T], session: Session) -> T | None:
+    """A second try: repairs the text, then drops the fields that are not of the expected type."""
+    import json
+
+    line = line.strip()
+    if not line:
+        return None
+    text = line.decode("utf-8", "replace")
+    if "�" in text and "�".encode() not in line:
+        session.lose("invalid_utf8")
+    try:
+        value = json.loads(text)  # takes lone surrogates, which the fast decoders refuse
+    except (ValueError, RecursionError):
+        session.lose("malformed_line")
+        return None
+    if not isinstance(value, dict):
+        session.lose("malformed_line")
+        return None
+    if "\\ud" in text.lower():
+        text = json.dumps(value, ensure_ascii=False).encode("utf-8", "replace").decode()
+        value = json.loads(text)
+    fitting = {}
+    for key, item in value.items():
+        try:
+            decoder.decode(orjson.dumps({key: item}))
+        except (msgspec.DecodeError, TypeError, ValueError):
+            session.lose("malformed_field")
+        else:
+            fitting[key] = item
+    return decoder.decode(orjson.dumps(fitting))
+
+
+def epoch_us(text: str | None) -> int | None:
+    """Microseconds since the epoch of an ISO 8601 time stamp; one without a zone is UTC.
+
+    None for what is not a time stamp.
+    """
+    if text is None:
+        return None
+    if len(text) == 24 and text[-1] == "Z" and text[19] == ".":  # what nearly all logs write
+        minute = _minute_us(text[:16])
+        second, millisecond = text[17:19], text[20:23]
+        if minute is not None and second.isdecimal() and millisecond.isdecimal():
+            return minute + int(second) * 1_000_000 + int(millisecond) * 1000
+    return _epoch_us(text)
+
+
+@lru_cache(maxsize=4096)
+def _minute_us(text: str) -> int | None:
+    return _epoch_us(text + ":00Z")
+
+
+def _epoch_us(text: str) -> int | None:
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        return None
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=UTC)
+    return (moment - _EPOCH) // _MICROSECOND
