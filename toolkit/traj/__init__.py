@@ -1,9 +1,9 @@
 """traj: recorded coding-agent sessions as datasets that any inference benchmark can replay.
 
-    traj.record(["~/.claude/projects"], "my.traj")     sessions to a dataset
-    traj.load("my.traj")                               open a dataset
-    traj.validate(dataset)                             prove it sound
-    traj.export(dataset, "aiperf-dag", "out/")         files for a harness
+traj.record(["~/.claude/projects"], "my.traj")     sessions to a dataset
+traj.load("my.traj")                               open a dataset
+traj.validate(dataset)                             prove it sound
+traj.export(dataset, "aiperf-dag", "out/")         files for a harness
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ def record(places: Sequence[str | Path], out: str | Path, **options: Any) -> Any
 
 
 def validate(dataset: Dataset) -> Any:
-    """Checks a dataset: see traj.validate."""
-    from traj.validate import validate as check
+    """Checks a dataset: see traj.validation."""
+    from traj.validation import validate as check
 
     return check(dataset)
 

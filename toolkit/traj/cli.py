@@ -57,7 +57,9 @@ def _version(
         raise typer.Exit
 
 
-@app.command(epilog="Example: traj record ~/.claude/projects ~/.codex/sessions -o my.traj --no-scrub")
+@app.command(
+    epilog="Example: traj record ~/.claude/projects ~/.codex/sessions -o my.traj --no-scrub"
+)
 def record(
     sources: Annotated[list[Path], typer.Argument(help="Session logs, or folders of them.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="The dataset folder.")],

@@ -1,10 +1,10 @@
 """What can go wrong, as a user meets it.
 
-    TrajError                 one line: what, where, remedy
-    ├── UsageError            the call is wrong: unknown option, missing or foreign input (exit 2)
-    │   └── MissingExtra      an optional dependency is not installed
-    ├── SourceError           a session log could not be read as the format that it claims to be
-    └── DatasetError          a dataset is missing, unfinished, damaged, or newer than this version
+TrajError                 one line: what, where, remedy
+├── UsageError            the call is wrong: unknown option, missing or foreign input (exit 2)
+│   └── MissingExtraError an optional dependency is not installed
+├── SourceError           a session log could not be read as the format that it claims to be
+└── DatasetError          a dataset is missing, unfinished, damaged, or newer than this version
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ class UsageError(TrajError):
     exit_code = 2
 
 
-class MissingExtra(UsageError):
+class MissingExtraError(UsageError):
     """An optional dependency is needed; the text names the extra that brings it."""
 
     def __init__(self, feature: str, extra: str) -> None:

@@ -43,6 +43,7 @@ class Message(Struct, frozen=True):
     attachments: tuple[Attachment, ...] = ()
     time_us: int | None = None
     by_person: bool = False  # typed by a person: the time until it came was spent waiting for them
+    brings: str | None = None  # a sub-agent's report, by a name that Lane.joined_by gives
     file: int = 0  # index into Session.files
     line: int | None = None  # from 1
 
@@ -121,8 +122,8 @@ def numbered(steps: list[Step]) -> list[tuple[int, Message]]:
 class Lane(Struct):
     """One agent's own conversation.
 
-    `spawned_by` is the tool call that started it, `joined_by` the one whose result brought its
-    report back (for a call that waits, the same one).
+    `spawned_by` is the tool call that started it; `joined_by` the tool call whose result brought
+    its report back (for a call that waits, the same one), or what a message says it `brings`.
     """
 
     kind: str  # main, subagent, side

@@ -1,11 +1,11 @@
 """Sessions to dataset, on one screen: find, read, build, merge, commit.
 
-    find the sessions      traj.sources        what lies in the given places
-    leave what is known    _changed            same bytes as last time, or a shorter copy
-    read and build         _build              a session at a time, here or in worker processes
-    merge into shards      traj.dataset.write  in the order of ids, old rows beside new
-    settle copies          _Merge._claim       a turn that two sessions hold is counted in one
-    commit                 traj.dataset.write  one rename
+find the sessions      traj.sources        what lies in the given places
+leave what is known    _changed            same bytes as last time, or a shorter copy
+read and build         _build              a session at a time, here or in worker processes
+merge into shards      traj.dataset.write  in the order of ids, old rows beside new
+settle copies          _Merge._claim       a turn that two sessions hold is counted in one
+commit                 traj.dataset.write  one rename
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
+from functools import cache
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -191,9 +193,7 @@ class _Merge:
     ) -> Manifest:
         return writing.update(self.out, old, self.shards, self._built(todo, copies), set(todo))
 
-    def _built(
-        self, todo: dict[str, SessionFiles], copies: dict[str, set[str]]
-    ) -> Iterator[Built]:
+    def _built(self, todo: dict[str, SessionFiles], copies: dict[str, set[str]]) -> Iterator[Built]:
         sizes = {name: sum(p.path.stat().st_size for p in s.parts) for name, s in todo.items()}
         whole, seen = sum(sizes.values()), 0
         tasks = ((session, frozenset(copies.get(name, ()))) for name, session in todo.items())
@@ -222,19 +222,17 @@ class _Merge:
 Task = tuple[SessionFiles, frozenset[str]]
 
 
-def _run(
-    tasks: Iterable[Task], counter: Counter, processes: int
-) -> Iterator[Built | SourceError]:
+def _run(tasks: Iterable[Task], counter: Counter, processes: int) -> Iterator[Built | SourceError]:
     """Results in the order of the tasks; with several processes a bounded number are under way."""
     if processes <= 1:
         for task in tasks:
             yield _build(task, counter)
         return
     name = counter.tokenizer.name
-    with ProcessPoolExecutor(processes, initializer=_start_worker, initargs=(name,)) as pool:
+    with ProcessPoolExecutor(processes, get_context("forkserver")) as pool:
         under_way: deque[Future[Built | SourceError]] = deque()
         for task in tasks:
-            under_way.append(pool.submit(_work, task))
+            under_way.append(pool.submit(_work, task, name))
             if len(under_way) >= 3 * processes:
                 yield under_way.popleft().result()
         while under_way:
@@ -249,14 +247,11 @@ def _build(task: Task, counter: Counter) -> Built | SourceError:
         return error
 
 
-_counter: Counter | None = None  # of a worker process
+@cache
+def _worker_counter(tokenizer: str) -> Counter:
+    """A worker process's own, kept from task to task."""
+    return Counter(open_tokenizer(tokenizer))
 
 
-def _start_worker(tokenizer: str) -> None:
-    global _counter
-    _counter = Counter(open_tokenizer(tokenizer))
-
-
-def _work(task: Task) -> Built | SourceError:
-    assert _counter is not None
-    return _build(task, _counter)
+def _work(task: Task, tokenizer: str) -> Built | SourceError:
+    return _build(task, _worker_counter(tokenizer))

@@ -85,10 +85,10 @@ def check_version(version: str, where: str) -> None:
     Raises DatasetError naming `where`.
     """
     try:
-        major = int(version.split(".")[0])
+        major = int(version.split(".", maxsplit=1)[0])
     except ValueError:
         raise DatasetError(f"{where}: schema version {version!r} is not a version") from None
-    if major > int(VERSION.split(".")[0]):
+    if major > int(VERSION.split(".", maxsplit=1)[0]):
         raise DatasetError(
             f"{where}: schema version {version} is newer than this traj knows ({VERSION}): "
             "pip install --upgrade traj-toolkit"

@@ -1,8 +1,8 @@
 """Events to rows. Pure: nothing here reads or writes a file, or knows where a session came from.
 
-    lanes         what each request carried      messages       text, hashes, token counts
-    order         what waits for what            turns          times, figures, lengths
-    tool_timing   calls, delays                  trajectory     one row with the totals
+lanes         what each request carried      messages       text, hashes, token counts
+order         what waits for what            turns          times, figures, lengths
+tool_timing   calls, delays                  trajectory     one row with the totals
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
+
 from traj.build.lanes import requests
 from traj.build.messages import Messages
 from traj.build.order import arrange
@@ -52,7 +53,7 @@ def build(
             for step in lane.steps
         )
         session.lose("copied_turn", found)
-    messages = Messages(session, is_copy)
+    messages = Messages(session)
     messages.count(counter)
     lanes = [
         requests(index, lane, messages.first, is_copy) for index, lane in enumerate(session.lanes)
@@ -63,9 +64,7 @@ def build(
     prompts = _prompts(session, counter)
     turn_rows = turns(session, ordered, messages, {k: v[:2] for k, v in prompts.items()})
     call_rows = tool_calls(session, ordered, messages)
-    head = trajectory(
-        session, turn_rows, call_rows, messages, counter.tokenizer, recorder_version
-    )
+    head = trajectory(session, turn_rows, call_rows, messages, counter.tokenizer, recorder_version)
     name = trajectory_id(session.format, session.session_id)
     return Built(
         trajectory_id=name,
@@ -79,9 +78,7 @@ def build(
             prompt_id: (kind, content, tokens)
             for (kind, content), (prompt_id, tokens) in prompts.items()
         },
-        response_ids=tuple(
-            r.turn.response_id for r in ordered if r.turn.response_id is not None
-        ),
+        response_ids=tuple(r.turn.response_id for r in ordered if r.turn.response_id is not None),
         end_us=max((r.turn.end_us or 0 for r in ordered), default=0),
         losses=dict(sorted(session.losses.items())),
     )
@@ -99,7 +96,4 @@ def _prompts(session: Session, counter: Counter) -> dict[tuple[str, str], Prompt
                         distinct[kind, content] = digest
     keys = list(distinct)
     counts = counter.count(list(distinct.values()), lambda index: [keys[index][1]])
-    return {
-        key: (distinct[key].hex(), count)
-        for key, (count,) in zip(keys, counts, strict=True)
-    }
+    return {key: (distinct[key].hex(), count) for key, (count,) in zip(keys, counts, strict=True)}

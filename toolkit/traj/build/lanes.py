@@ -23,7 +23,7 @@ class Request(Struct):
     output: int | None
     needed_us: int | None  # time stamp of the last thing that the request needed
     person_us: int | None  # when a person had written what it needed of them
-    brought: list[str]  # tool calls whose results are new in it
+    brought: list[str]  # tool calls whose results, and reports, are new in it
     start_us: int | None = None
     waits: list[tuple[int, int]] = field(default_factory=list)  # (lane, order)
     number: int = -1
@@ -56,25 +56,26 @@ class _Walk:
                 self.person_us = time if self.person_us is None else max(time, self.person_us)
         if message.role == "tool" and message.tool_call_id is not None:
             self.brought.append(message.tool_call_id)
+        if message.brings is not None:
+            self.brought.append(message.brings)
         self.append()
 
     def append(self) -> int:
         number = self.next
         self.next += 1
-        if self.context and self.context[-1][1] == number:
-            self.context[-1] = (self.context[-1][0], number + 1)
-        else:
-            self.context.append((number, number + 1))
+        self._extend(number, number + 1)
         return number
+
+    def _extend(self, start: int, stop: int) -> None:
+        if self.context and self.context[-1][1] == start:
+            self.context[-1] = (self.context[-1][0], stop)
+        else:
+            self.context.append((start, stop))
 
     def rebase(self, step: Rebase) -> None:
         self.context = []
         for lane, start, stop in step.ranges:
-            start, stop = self.first[lane] + start, self.first[lane] + stop
-            if self.context and self.context[-1][1] == start:
-                self.context[-1] = (self.context[-1][0], stop)
-            else:
-                self.context.append((start, stop))
+            self._extend(self.first[lane] + start, self.first[lane] + stop)
         if step.reason is not None and self.reason is None:
             self.reason = step.reason
 
@@ -127,6 +128,7 @@ def requests(
 def _start_times(found: list[Request]) -> None:
     """Works out when each request was sent, where the source does not say."""
     end: int | None = None
+    before: int | None = None
     for request in found:
         turn = request.turn
         start = turn.start_us
@@ -136,6 +138,9 @@ def _start_times(found: list[Request]) -> None:
             start = max(known, default=latest)
             if start is not None and latest is not None:
                 start = min(start, latest)
+            if start is not None and before is not None:
+                start = max(start, before)  # where time stamps run backwards, the order decides
         request.start_us = start
+        before = before if start is None else start
         if turn.end_us is not None:
             end = turn.end_us if end is None else max(end, turn.end_us)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import orjson
@@ -16,7 +16,7 @@ from traj.events import Message, Rebase, Session, Turn
 class Messages:
     """All messages of a session, numbered lane by lane in order of first appearance."""
 
-    def __init__(self, session: Session, is_copy: Callable[[Turn], bool]) -> None:
+    def __init__(self, session: Session) -> None:
         self.all: list[Message] = []
         self.lanes: list[int] = []
         self.first: list[int] = []  # number of each lane's first message
@@ -64,34 +64,34 @@ class Messages:
     def columns(self, started_us: int | None) -> Columns:
         """The rows of the messages table."""
         messages = self.all
-        columns: dict[str, Sequence[Any]] = dict(
-            message=range(len(messages)),
-            lane=self.lanes,
-            role=[m.role for m in messages],
-            content=[m.content for m in messages],
-            reasoning=[m.reasoning for m in messages],
-            tool_calls=[
+        columns: dict[str, Sequence[Any]] = {
+            "message": range(len(messages)),
+            "lane": self.lanes,
+            "role": [m.role for m in messages],
+            "content": [m.content for m in messages],
+            "reasoning": [m.reasoning for m in messages],
+            "tool_calls": [
                 [(c.id, c.name, c.arguments) for c in m.tool_calls] if m.tool_calls else None
                 for m in messages
             ],
-            tool_call_id=[m.tool_call_id for m in messages],
-            name=[m.name for m in messages],
-            attachments=[
+            "tool_call_id": [m.tool_call_id for m in messages],
+            "name": [m.name for m in messages],
+            "attachments": [
                 [(a.media_type, a.sha256, a.bytes, None) for a in m.attachments]
                 if m.attachments
                 else None
                 for m in messages
             ],
-            tokens=self.tokens,
-            reasoning_tokens=self.reasoning_tokens,
-            sha256=[digest.hex() for digest in self.digests],
-            time_us=[
+            "tokens": self.tokens,
+            "reasoning_tokens": self.reasoning_tokens,
+            "sha256": [digest.hex() for digest in self.digests],
+            "time_us": [
                 None if m.time_us is None or started_us is None else max(0, m.time_us - started_us)
                 for m in messages
             ],
-            source_file=[None if m.line is None else m.file for m in messages],
-            source_line=[m.line for m in messages],
-        )
+            "source_file": [None if m.line is None else m.file for m in messages],
+            "source_line": [m.line for m in messages],
+        }
         return Columns.of("messages", columns)
 
     def content_sha256(self) -> str:

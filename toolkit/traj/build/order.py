@@ -47,8 +47,8 @@ def _link(session: Session, lanes: list[list[Request]]) -> None:
     asked: dict[str, Key] = {}
     for lane in lanes:
         for request in lane:
-            for call in request.turn.answer.tool_calls if request.turn.answer else ():
-                asked.setdefault(call.id, request.key)
+            for asked_for in request.turn.answer.tool_calls if request.turn.answer else ():
+                asked.setdefault(asked_for.id, request.key)
     reports: dict[str, list[Key]] = {}
     for index, described in enumerate(session.lanes):
         if not lanes[index]:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from traj.errors import MissingExtra, UsageError
+from traj.errors import MissingExtraError, UsageError
 
 DEFAULT = "o200k_base"
 
@@ -52,7 +52,8 @@ def _compiled(name: str) -> Tokenizer:
     import toktok
 
     def count(texts: Sequence[str]) -> list[int]:
-        return toktok.batch_count(texts, name, threads=1)
+        counts: list[int] = toktok.batch_count(texts, name, threads=1)
+        return counts
 
     return Tokenizer(name, _COMPILED[name], count)
 
@@ -61,14 +62,14 @@ def _from_file(path: Path) -> Tokenizer:
     try:
         from tokenizers import Tokenizer as Fast
     except ImportError:
-        raise MissingExtra("a tokenizer.json", "tokenizers") from None
+        raise MissingExtraError("a tokenizer.json", "tokenizers") from None
     file = path / "tokenizer.json" if path.is_dir() else path
     try:
         data = file.read_bytes()
         fast = Fast.from_buffer(data)
     except OSError as error:
         raise UsageError(f"{file}: {error.strerror}") from None
-    except Exception as error:  # the library raises no narrower type
+    except Exception as error:  # noqa: BLE001 - the library raises no narrower type
         raise UsageError(f"{file}: not a tokenizer.json ({error})") from None
 
     def count(texts: Sequence[str]) -> list[int]:
@@ -92,12 +93,13 @@ def _tiktoken(name: str) -> Tokenizer:
         )
     try:
         encoding = tiktoken.get_encoding(name)
-    except Exception as error:  # whatever its download raises
+    except Exception as error:  # noqa: BLE001 - whatever its download raises
         raise UsageError(
             f"tokenizer {name!r} is not in tiktoken's cache and cannot be downloaded "
             f"({type(error).__name__}); set TIKTOKEN_CACHE_DIR"
         ) from None
-    ranks = sorted(encoding._mergeable_ranks.items(), key=lambda item: item[1])
+    vocabulary = encoding._mergeable_ranks  # noqa: SLF001 - no public name gives it
+    ranks = sorted(vocabulary.items(), key=lambda item: item[1])
     file = b"".join(base64.b64encode(token) + b" %d\n" % rank for token, rank in ranks)
 
     def count(texts: Sequence[str]) -> list[int]:

@@ -82,9 +82,7 @@ def _moment(time: int | None) -> datetime | None:
     return None if time is None else datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=time)
 
 
-def _duration(
-    turns: Columns, calls: Columns, messages: Messages, base: int | None
-) -> int | None:
+def _duration(turns: Columns, calls: Columns, messages: Messages, base: int | None) -> int | None:
     if base is None:
         return None
     times = [*turns["end_us"], *turns["start_us"], *calls["end_us"]]

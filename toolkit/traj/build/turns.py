@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from itertools import accumulate
+from typing import Any
 
 from traj.build.cached_length import PrefixTree
 from traj.build.lanes import Request
@@ -35,9 +34,7 @@ class Lengths:
             True: list(messages.digests),
             False: [
                 (digest, None) if thought else digest
-                for digest, thought in zip(
-                    messages.digests, messages.reasoning_tokens, strict=True
-                )
+                for digest, thought in zip(messages.digests, messages.reasoning_tokens, strict=True)
             ],
         }
         self.tree = PrefixTree()

@@ -1,7 +1,7 @@
 """Writes datasets: new files beside the old, then one rename of the manifest.
 
-    update   merges recorded trajectories into what is there, shard by shard; commits nothing
-    commit   replaces the manifest, then removes what it no longer names
+update   merges recorded trajectories into what is there, shard by shard; commits nothing
+commit   replaces the manifest, then removes what it no longer names
 """
 
 from __future__ import annotations
@@ -213,8 +213,11 @@ class _File:
             if built:
                 batches.append(to_arrow(self._table, list(chunks)))
             else:
-                batches += [batch for _, table in chunks for batch in table.to_batches()]
+                tables = [rows for _, rows in chunks if not isinstance(rows, Columns)]
+                batches += [batch for table in tables for batch in table.to_batches()]
         rows = pa.Table.from_batches(batches, schema.arrow(self._table))
+        if not rows.num_rows:
+            return
         self._rows += rows.num_rows
         self._wait()
         self._under_way = self._thread.submit(self._write, rows)
@@ -264,9 +267,7 @@ def _open(path: Path, table: str) -> pq.ParquetWriter:
     return writer
 
 
-def _write_prompts(
-    folder: Path, merged: Manifest, old: Manifest, fresh: Prompts
-) -> list[DataFile]:
+def _write_prompts(folder: Path, merged: Manifest, old: Manifest, fresh: Prompts) -> list[DataFile]:
     """The prompts that some turn refers to, in the order of their ids."""
     import pyarrow as pa
 

@@ -9,7 +9,7 @@ from typing import Any
 def recording(report: Any) -> str:
     """What `traj record` did, what the sources held that the dataset does not."""
     lines = [
-        f"recorded {report.recorded} sessions, unchanged {report.unchanged}: "
+        f"recorded {report.recorded} sessions, unchanged {report.unchanged}",
         f"{report.turns:,} turns, {report.messages:,} messages, {report.tool_calls:,} tool calls",
         f"read {_bytes(report.source_bytes)}, dataset {_bytes(report.dataset_bytes)}, not scrubbed",
     ]
@@ -90,9 +90,7 @@ def schema_table(schema: dict[str, Any]) -> str:
 
 def source_table(found: Sequence[dict[str, str]]) -> str:
     """The session formats."""
-    return "\n".join(
-        table([(row["format"], row["reads"]) for row in found], ("format", "reads"))
-    )
+    return "\n".join(table([(row["format"], row["reads"]) for row in found], ("format", "reads")))
 
 
 def table(

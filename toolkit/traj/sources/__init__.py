@@ -17,7 +17,7 @@ from types import ModuleType
 from traj.errors import SourceError, UsageError
 from traj.events import Session
 from traj.sources.lines import head
-from traj.sources.located import Located
+from traj.sources.located import HISTORY, Located
 
 SOURCES = {
     "claude_code": "traj.sources.claude_code",
@@ -114,28 +114,36 @@ def _locate(path: Path, names: Sequence[str]) -> Located | None:
 
 def _grouped(located: list[Located]) -> tuple[list[SessionFiles], list[tuple[Path, str]]]:
     """Sessions with all their parts. Of several files for the same part the largest is taken."""
-    parents = {(part.format, part.session_id): part.parent for part in located if part.parent}
+    parents = {(p.format, p.session_id): p.parent for p in located if p.parent is not None}
     groups: dict[tuple[str, str], dict[str | None, Located]] = {}
     doubles: list[tuple[Path, str]] = []
     for part in located:
         root, name = _root(part, parents)
         group = groups.setdefault((part.format, root), {})
-        other = group.get(name)
-        if other is not None:
-            kept, left = sorted((part, other), key=lambda p: (-p.path.stat().st_size, str(p.path)))
-            doubles.append((left.path, f"another copy of the session in {kept.path.name}"))
-            part = kept
-        group[name] = part
+        copies = [part, *([group[name]] if name in group else [])]
+        copies.sort(key=lambda p: (-p.path.stat().st_size, str(p.path)))
+        group[name] = copies[0]
+        doubles += [(p.path, f"another copy of {copies[0].path.name}") for p in copies[1:]]
+    files = {(part.format, part.session_id): part for part in located if part.part is None}
     sessions = [
-        SessionFiles(form, session, tuple(group.values()))
+        SessionFiles(form, session, (*group.values(), *_histories(group.values(), files)))
         for (form, session), group in groups.items()
     ]
     return sessions, doubles
 
 
-def _root(
-    part: Located, parents: dict[tuple[str, str], str | None]
-) -> tuple[str, str | None]:
+def _histories(parts: Iterable[Located], files: dict[tuple[str, str], Located]) -> list[Located]:
+    """The files of the sessions that these went on from, as far as they are here."""
+    found: dict[str, Located] = {}
+    for part in parts:
+        before = files.get((part.format, part.history or ""))
+        while before is not None and before.session_id not in found:
+            found[before.session_id] = before._replace(part=HISTORY)
+            before = files.get((before.format, before.history or ""))
+    return list(found.values())
+
+
+def _root(part: Located, parents: dict[tuple[str, str], str]) -> tuple[str, str | None]:
     """The session at the top of a chain of sub-agents, and the part's name within it."""
     if part.parent is None:
         return part.session_id, part.part

@@ -8,12 +8,14 @@ what still does not fit is counted and passed over.
 from __future__ import annotations
 
 import hashlib
+import json
 import os
+import re
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import msgspec
 import orjson
@@ -24,8 +26,16 @@ from traj.events import Session, SourceFile
 BLOCK_BYTES = 4 << 20
 HEAD_BYTES = 256 << 10
 HEAD_LINES = 40
+_UNDECODABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+_UNKNOWN = "\ufffd"
+_LONE = re.compile("[\ud800-\udfff]")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
+
+# Figures that the schema can hold; anything else is a malformed field.
+Count = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
+ExitCode = Annotated[int, msgspec.Meta(ge=-(2**31), le=2**31 - 1)]
+Milliseconds = Annotated[float, msgspec.Meta(ge=0, le=1e12)]
 
 T = TypeVar("T", bound=msgspec.Struct)
 
@@ -60,7 +70,7 @@ def read(
 
     Reads what was there when it was opened: a file that grows meanwhile gives a whole prefix of
     lines. Appends the file to `session.files` when done, and counts in `session.losses`:
-    invalid_utf8, truncated_line, malformed_line.
+    truncated_line, invalid_utf8, lone_surrogate, malformed_line, malformed_field.
     """
     digest = hashlib.sha256()
     number = 0
@@ -84,7 +94,7 @@ def read(
                     number += 1
                     try:
                         yield number, line, decode(line)
-                    except (msgspec.DecodeError, UnicodeDecodeError):
+                    except _UNDECODABLE:
                         value = _lenient(line, decoder, session)
                         if value is not None:
                             yield number, line, value
@@ -92,7 +102,7 @@ def read(
                     number += 1
                     try:
                         yield number, last, decode(last)
-                    except (msgspec.DecodeError, UnicodeDecodeError):
+                    except _UNDECODABLE:
                         session.lose("truncated_line")
     except OSError as error:
         raise SourceError(f"{path}: {error.strerror or error}") from None
@@ -101,14 +111,11 @@ def read(
 
 def _lenient(line: bytes, decoder: msgspec.json.Decoder[T], session: Session) -> T | None:
     """A second try: repairs the text, then drops the fields that are not of the expected type."""
-    import json
-
     line = line.strip()
     if not line:
         return None
     text = line.decode("utf-8", "replace")
-    if "�" in text and "�".encode() not in line:
-        session.lose("invalid_utf8")
+    session.lose("invalid_utf8", text.count(_UNKNOWN) > line.count(_UNKNOWN.encode()))
     try:
         value = json.loads(text)  # takes lone surrogates, which the fast decoders refuse
     except (ValueError, RecursionError):
@@ -117,18 +124,17 @@ def _lenient(line: bytes, decoder: msgspec.json.Decoder[T], session: Session) ->
     if not isinstance(value, dict):
         session.lose("malformed_line")
         return None
-    if "\\ud" in text.lower():
-        text = json.dumps(value, ensure_ascii=False).encode("utf-8", "replace").decode()
-        value = json.loads(text)
     fitting = {}
     for key, item in value.items():
+        part, replaced = _LONE.subn(_UNKNOWN, json.dumps({key: item}, ensure_ascii=False))
+        session.lose("lone_surrogate", replaced)
         try:
-            decoder.decode(orjson.dumps({key: item}))
-        except (msgspec.DecodeError, TypeError, ValueError):
+            decoder.decode(part)
+        except (msgspec.DecodeError, RecursionError):
             session.lose("malformed_field")
         else:
-            fitting[key] = item
-    return decoder.decode(orjson.dumps(fitting))
+            fitting[key] = msgspec.Raw(part[part.index(":") + 1 : -1].encode())
+    return decoder.decode(msgspec.json.encode(fitting))
 
 
 def epoch_us(text: str | None) -> int | None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import NamedTuple
 
+HISTORY = "(history)"  # the part of a file that is read only for what came before
+
 
 class Located(NamedTuple):
     """A file that belongs to a session."""
@@ -12,5 +14,6 @@ class Located(NamedTuple):
     path: Path
     format: str
     session_id: str
-    part: str | None  # the sub-agent that the file is of; None for the session's own file
-    parent: str | None  # session that started this one, where the source splits them by file
+    part: str | None = None  # the sub-agent that the file is of; None for the session's own file
+    parent: str | None = None  # session that started this one, where the source splits them by file
+    history: str | None = None  # session whose file holds the beginning of this one's conversation

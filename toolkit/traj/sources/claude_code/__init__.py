@@ -14,7 +14,8 @@ from traj.events import Lane, Message, Repository, Session, ToolRun, numbered
 from traj.sources.claude_code import wire
 from traj.sources.claude_code.lane import Answer, LaneReader
 from traj.sources.claude_code.requests import Follower, Request, RequestLog
-from traj.sources.lines import epoch_us, read as read_lines
+from traj.sources.lines import epoch_us
+from traj.sources.lines import read as read_lines
 from traj.sources.located import Located
 
 NAME = "claude_code"
@@ -41,8 +42,8 @@ def locate(path: Path, head: Sequence[dict[str, Any]]) -> Located | None:
     first = next((line for line in lines if line.get("type") in _MESSAGES), lines[0])
     agent = first.get("agentId")
     if first.get("isSidechain") is True and isinstance(agent, str):
-        return Located(path, NAME, session, agent, None)
-    return Located(path, NAME, session, None, None)
+        return Located(path, NAME, session, agent)
+    return Located(path, NAME, session)
 
 
 def _is_own(line: dict[str, Any]) -> bool:
@@ -52,7 +53,7 @@ def _is_own(line: dict[str, Any]) -> bool:
         return isinstance(message, dict) and "parts" not in message and "sessionId" in line
     if kind == "system":
         return "sessionId" in line and "uuid" in line and "systemPayload" not in line
-    return kind == "summary" and "leafUuid" in line or kind in _OWN[1:] and len(line) > 1
+    return (kind == "summary" and "leafUuid" in line) or (kind in _OWN[1:] and len(line) > 1)
 
 
 def read(session_id: str, parts: Sequence[Located]) -> Session:
@@ -246,9 +247,7 @@ class _Reader:
         seen = [step for step in reader.steps if isinstance(step, Message)]
         answers = {a.ref: a for a in reader.answers.values() if a.ref is not None}
         compactions = self.compactions.get(reader.index, [])
-        steps = follower.follow(
-            requests, answers, reader.errors, seen, compactions, self.names
-        )
+        steps = follower.follow(requests, answers, reader.errors, seen, compactions, self.names)
         if old:
             steps.insert(0, wire.FRESH)
         reader.lane.steps = old + steps

@@ -105,7 +105,7 @@ class LaneReader:
         if message is None:
             return
         time = epoch_us(line.timestamp)
-        blocks = message.content if isinstance(message.content, list) else [message.content or ""]
+        blocks = wire.blocks(message.content)
         if message.model == "<synthetic>" or line.isApiErrorMessage:
             self.session.lose("synthetic_message")
             self._alias(line)
@@ -268,9 +268,7 @@ class LaneReader:
 
     # Answers
 
-    def _begin(
-        self, key: str, line: wire.Line, file: int, number: int, time: int | None
-    ) -> Answer:
+    def _begin(self, key: str, line: wire.Line, file: int, number: int, time: int | None) -> Answer:
         answer = Answer(key, file, number, time)
         self.answers[key] = answer
         self._go_to(line, False)

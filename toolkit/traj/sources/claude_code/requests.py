@@ -101,7 +101,9 @@ class Follower:
             if compacted:
                 del compactions[: sum(1 for time in compactions if time <= (request.time_us or 0))]
             self._bring_to(names, "compaction" if compacted else "edit", times)
-            self._emit(request, answers.get(request.id), _error(errors, request, following), attempt)
+            self._emit(
+                request, answers.get(request.id), _error(errors, request, following), attempt
+            )
         return self.steps
 
     def _is_retry(self, index: int, names: list[str]) -> bool:
@@ -257,8 +259,7 @@ class _Times:
 
 
 def _assistant(blob: wire.ApiMessage) -> Message:
-    blocks = blob.content if isinstance(blob.content, list) else [blob.content or ""]
-    return structs.replace(wire.assistant(blocks, None, 0, 0), line=None)
+    return structs.replace(wire.assistant(wire.blocks(blob.content), None, 0, 0), line=None)
 
 
 def _system(shape: wire.Shape | None) -> str | None:

@@ -7,12 +7,13 @@ import binascii
 import hashlib
 import re
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 from msgspec import Raw, Struct
 
 from traj.events import Attachment, Message, Rebase, ToolCall, ToolRun, Usage
+from traj.sources.lines import Count, ExitCode, Milliseconds
 
 NOTHING = Raw()
 
@@ -36,16 +37,16 @@ Content = str | list[Block | str] | None
 
 
 class OutputDetails(Struct):
-    thinking_tokens: int | None = None
+    thinking_tokens: Count | None = None
 
 
 class RawUsage(Struct):
     """`input_tokens` here is what was neither read from nor written to the cache."""
 
-    input_tokens: int | None = None
-    cache_read_input_tokens: int | None = None
-    cache_creation_input_tokens: int | None = None
-    output_tokens: int | None = None
+    input_tokens: Count | None = None
+    cache_read_input_tokens: Count | None = None
+    cache_creation_input_tokens: Count | None = None
+    output_tokens: Count | None = None
     output_tokens_details: OutputDetails | None = None
 
 
@@ -82,7 +83,7 @@ class Params(Struct):
     """The parameters of a request, from an `api-request` line."""
 
     model: str | None = None
-    max_tokens: int | None = None
+    max_tokens: Count | None = None
     temperature: float | None = None
     top_p: float | None = None
     stream: bool | None = None
@@ -93,14 +94,14 @@ class Params(Struct):
 class ResultDetails(Struct):
     """The parts of `toolUseResult` that say how a tool ran."""
 
-    durationMs: float | None = None
-    totalDurationMs: float | None = None
+    durationMs: Milliseconds | None = None
+    totalDurationMs: Milliseconds | None = None
     agentId: str | None = None
     interrupted: bool | None = None
     isAsync: bool | None = None
     backgroundTaskId: str | None = None
     status: str | None = None
-    exitCode: int | None = None
+    exitCode: ExitCode | None = None
     truncated: bool | None = None
 
 
@@ -131,8 +132,7 @@ class Line(Struct):
     renderedRole: str | None = None
     toolUseResult: ResultDetails | str | list[Raw] | None = None
     error: Raw = NOTHING
-    retryAttempt: int | None = None
-    retryInMs: float | None = None
+    retryAttempt: Annotated[int, msgspec.Meta(ge=0, le=1000)] | None = None
     effort: str | None = None
     aiTitle: str | None = None
     customTitle: str | None = None
@@ -140,7 +140,7 @@ class Line(Struct):
     # api-request, api-request-shape, api-request-blob
     id: str | None = None
     base: str | None = None
-    keep: int | None = None
+    keep: Count | None = None
     tail: list[str] | None = None
     params: Params | None = None
     querySource: str | None = None
@@ -199,6 +199,11 @@ def _larger(a: int | None, b: int | None) -> int | None:
     return max(a, b)
 
 
+def blocks(content: Content) -> list[Block | str]:
+    """An answer's content as blocks."""
+    return content if isinstance(content, list) else [content or ""]
+
+
 def assistant(blocks: list[Block | str], time_us: int | None, file: int, line: int) -> Message:
     """An answer's blocks as one message."""
     texts: list[str] = []
@@ -243,9 +248,7 @@ def from_user(
     `names` maps tool call ids to tool names.
     """
     if isinstance(content, str):
-        return [
-            Message(role, content, time_us=time_us, by_person=by_person, file=file, line=line)
-        ]
+        return [Message(role, content, time_us=time_us, by_person=by_person, file=file, line=line)]
     found: list[Message] = []
     texts: list[str] = []
     images: list[Attachment] = []

@@ -13,8 +13,9 @@ from typing import Any
 from traj.events import Lane, Repository, Session
 from traj.sources.codex import wire
 from traj.sources.codex.thread import ThreadReader
-from traj.sources.lines import epoch_us, read as read_lines
-from traj.sources.located import Located
+from traj.sources.lines import epoch_us
+from traj.sources.lines import read as read_lines
+from traj.sources.located import HISTORY, Located
 
 NAME = "codex"
 
@@ -30,10 +31,17 @@ def locate(path: Path, head: Sequence[dict[str, Any]]) -> Located | None:
         if not isinstance(thread, str):
             return None
         parent = meta.get("parent_thread_id") or _deep_parent(meta.get("source"))
-        return Located(path, NAME, thread, None, parent if isinstance(parent, str) else None)
+        history = meta.get("forked_from_id") if isinstance(meta.get("history_base"), dict) else None
+        return Located(
+            path,
+            NAME,
+            thread,
+            parent=parent if isinstance(parent, str) else None,
+            history=history if isinstance(history, str) else None,
+        )
     old = isinstance(first.get("id"), str) and "timestamp" in first and "type" not in first
     if old and ("instructions" in first or "git" in first or _has_state(head)):
-        return Located(path, NAME, first["id"], None, None)
+        return Located(path, NAME, first["id"])
     return None
 
 
@@ -52,16 +60,17 @@ def read(session_id: str, parts: Sequence[Located]) -> Session:
     session = Session(NAME, session_id, "Codex")
     session.lanes.append(Lane("main"))
     threads: list[ThreadReader] = []
-    for part in sorted(parts, key=lambda part: (part.session_id != session_id, part.path.name)):
+    past = {part.session_id: part for part in parts if part.part == HISTORY}
+    own = [part for part in parts if part.part != HISTORY]
+    for part in sorted(own, key=lambda part: (part.session_id != session_id, part.path.name)):
         if part.session_id == session_id:
             index = 0
         else:
             index = len(session.lanes)
             session.lanes.append(Lane("subagent"))
-        thread = ThreadReader(session, index, part.session_id, threads)
-        file = len(session.files)
-        for number, _, line in read_lines(part.path, wire.DECODER, session):
-            thread.line(line, file, number)
+        thread = ThreadReader(session, index, part.session_id)
+        _read_file(session, thread, part)
+        _read_history(session, thread, past)
         thread.finish()
         threads.append(thread)
     if threads and threads[0].index:
@@ -70,6 +79,28 @@ def read(session_id: str, parts: Sequence[Located]) -> Session:
         thread.tie(threads)
     _describe(session, threads)
     return session
+
+
+def _read_file(session: Session, thread: ThreadReader, part: Located) -> None:
+    file = len(session.files)
+    for number, _, line in read_lines(part.path, wire.DECODER, session):
+        thread.line(line, file, number)
+
+
+def _read_history(session: Session, thread: ThreadReader, past: dict[str, Located]) -> None:
+    """Puts the history that a fork only refers to in front of it, from its parents' files."""
+    base = thread.meta.history_base
+    seen: set[str] = set()
+    while base is not None and base.thread_id is not None and base.thread_id not in seen:
+        seen.add(base.thread_id)
+        part = past.get(base.thread_id)
+        if part is None:
+            session.lose("fork_history_missing")
+            return
+        parent = ThreadReader(session, 0, base.thread_id)
+        _read_file(session, parent, part)
+        thread.precede(parent, base.end_ordinal_exclusive or 0)
+        base = parent.meta.history_base
 
 
 def _describe(session: Session, threads: Sequence[ThreadReader]) -> None:

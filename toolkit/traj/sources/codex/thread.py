@@ -9,29 +9,53 @@ first model item that follows one of its outputs.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
-from traj.events import Lane, Message, Rebase, Sampling, Session, ToolRun, Turn, numbered
+from msgspec import Raw
+
+from traj.events import (
+    Lane,
+    Message,
+    Rebase,
+    Sampling,
+    Session,
+    ToolRun,
+    Turn,
+    Usage,
+    numbered,
+)
 from traj.sources.codex import wire
 from traj.sources.lines import epoch_us
 
+_SLACK_US = 1_000_000  # a thread's id may be made a little after its first line's time
+_PAUSE_US = 150_000
 Key = tuple[str, str | None, str | None, tuple[str, ...]]
+
+
+class Entry(NamedTuple):
+    """A line of a rollout, and where it stands."""
+
+    payload: wire.Payload
+    kind: str
+    time: int | None
+    file: int
+    number: int
+    ordinal: int | None
 
 
 class ThreadReader:
     """Takes the lines of one rollout in order; `finish` writes the lane's steps."""
 
-    def __init__(
-        self, session: Session, index: int, thread_id: str, earlier: Sequence[ThreadReader]
-    ) -> None:
+    def __init__(self, session: Session, index: int, thread_id: str) -> None:
         self.session = session
         self.index = index
         self.lane = session.lanes[index]
         self.thread_id = thread_id
-        self.earlier = list(earlier)
         self.meta = wire.Payload()
         self.title: str | None = None
         self.started_us: int | None = None
-        self.lines: list[tuple[wire.Payload, str, int | None, int, int]] = []
+        self.lines: list[Entry] = []
+        self.history: list[Entry] = []  # lines of other threads that this one goes on from
         self.count = 0  # messages of the lane so far
         self.context: list[tuple[int, int, int]] = []  # ranges of (lane, start, stop)
         self.known: dict[Key, tuple[int, int]] = {}  # message to its lane and number
@@ -50,7 +74,7 @@ class ThreadReader:
         self.joined: dict[str, str] = {}  # thread id to the call that brought its report
         self.file = 0
         self.copied = False  # the line at hand is a copy of another thread's
-        self.has_records = False
+        self.has_records = self.metered = False
 
     def line(self, line: wire.Line, file: int, number: int) -> None:
         """Takes one line; what it means is worked out in `finish`, when all are known."""
@@ -68,11 +92,15 @@ class ThreadReader:
         if kind == "session_meta":
             if not self.lines and self.meta.id is None:
                 self.meta = payload
-            self.lines.append((payload, kind, time, number, len(self.lines)))
-            return
-        if kind == "event_msg":
+        elif kind == "event_msg":
             self._note(payload)
-        self.lines.append((payload, kind, time, number, len(self.lines)))
+        self.lines.append(Entry(payload, kind, time, file, number, line.ordinal))
+
+    def precede(self, parent: ThreadReader, end: int) -> None:
+        """Puts the lines of another thread, up to the ordinal `end`, in front of this one."""
+        kept = [e for e in parent.lines if e.ordinal is None or e.ordinal < end]
+        self.history = kept + self.history
+        self.persons |= parent.persons
 
     def _note(self, payload: wire.Payload) -> None:
         """What must be known before the lines are read in order."""
@@ -86,37 +114,50 @@ class ThreadReader:
 
     def finish(self) -> None:
         """Works out the lane's steps."""
-        self.has_records = any(kind == "token_usage_record" for _, kind, *_ in self.lines)
-        metered = self.has_records or any(
-            payload.type == "token_count" and payload.info for payload, *_ in self.lines
-        )
         own = self._first_own_line()
-        for payload, kind, time, number, place in self.lines:
-            if place == own and self.copied:
-                self._end_of_copy()
-            self.copied = 0 < place < own
-            if not self.copied and time is not None and self.started_us is None:
-                self.started_us = time
-            if kind == "response_item":
-                self._item(payload, time, number, metered)
-            elif kind == "event_msg":
-                self._event(payload, time, number)
-            elif kind == "token_usage_record":
-                if payload.usage is not None:
-                    self._usage(payload.usage, time, number, payload.response_id)
-            elif kind == "turn_context":
-                self.model = payload.model or self.model
-                self.effort = payload.effort or self.effort
-            elif kind == "compacted":
-                self._compacted(payload, time, number)
-        self._close(None, None, "cancelled")
+        self._meter()
+        self.copied = True
+        for entry in self.history + self.lines[:own]:
+            self._line(entry)
+        self._close(None, None, "ok")
+        self.copied = False
+        for entry in self.lines[own:]:
+            if entry.time is not None and self.started_us is None:
+                self.started_us = entry.time
+            self._line(entry)
+        self._close(None, None, "cancelled" if self.metered else "ok")
         self._flush_orphan(side=False)
         self._flush_errors()
         self.lines.clear()
+        self.history.clear()
+
+    def _meter(self) -> None:
+        """How the file says what a request cost, and so where its answer ends."""
+        entries = self.history + self.lines
+        self.has_records = any(entry.kind == "token_usage_record" for entry in entries)
+        self.metered = self.has_records or any(
+            entry.payload.type == "token_count" and entry.payload.info for entry in entries
+        )
+
+    def _line(self, entry: Entry) -> None:
+        payload, kind, time, number = entry.payload, entry.kind, entry.time, entry.number
+        self.file = entry.file
+        if kind == "response_item":
+            self._item(payload, time, number)
+        elif kind == "event_msg":
+            self._event(payload, time, number)
+        elif kind == "token_usage_record":
+            if payload.usage is not None:
+                self._usage(payload.usage, time, number, payload.response_id)
+        elif kind == "turn_context":
+            self.model = payload.model or self.model
+            self.effort = payload.effort or self.effort
+        elif kind == "compacted":
+            self._compacted(payload, time, number)
 
     def tie(self, threads: Sequence[ThreadReader]) -> None:
         """Finds the tool call that started this thread, and the one that brought its report."""
-        if self.index == 0:
+        if self.lane.kind != "subagent":
             return
         self.lane.name = self.meta.agent_nickname
         for other in threads:
@@ -130,45 +171,48 @@ class ThreadReader:
     def _first_own_line(self) -> int:
         """Index of the first line that is not a copy of another thread's history.
 
-        Copies keep the ids of the turns they were (UUIDv7, so the time is in them), or the old
-        time stamps; both lie before this thread was made.
+        Older versions copy the parent's lines into a fork or sub-agent. Copies keep the ids of
+        their turns (UUIDv7, so the time is in them), or the old time stamps; both lie before this
+        thread was made. The second `session_meta` is the parent's own.
         """
-        metas = [payload for payload, kind, *_ in self.lines if kind == "session_meta"]
-        if not (self.meta.forked_from_id or len(metas) > 1):
+        metas = [
+            place
+            for place, entry in enumerate(self.lines)
+            if entry.kind == "session_meta" and entry.payload.id != self.meta.id
+        ]
+        if not metas and not self.meta.forked_from_id:
             return 0
-        born = _uuid7_us(self.thread_id) or epoch_us(self.meta.timestamp)
-        if born is None:
-            return 0
-        own = len(self.lines)
-        for payload, kind, time, _, place in reversed(self.lines):
-            turn = payload.turn_id
-            begun = _uuid7_us(turn) if turn else None
-            if begun is None and not (kind == "session_meta" or payload.type == "task_started"):
-                begun = time
-            if kind == "session_meta" and place and payload.id != self.meta.id:
-                break
-            if begun is not None and begun < born - 1_000_000:
-                break
-            if place == 0:
-                return 0
-            own = place
-        return own
+        start = metas[-1] + 1 if metas else 0
+        born = _uuid7_us(self.thread_id) or epoch_us(self.meta.timestamp) or 0
+        own = start
+        for place, entry in enumerate(self.lines[start:], start):
+            begun = _uuid7_us(entry.payload.turn_id)
+            if entry.payload.type == "task_started" and (begun or 0) >= born - _SLACK_US:
+                return place
+            if (begun or entry.time or born) < born - _SLACK_US:
+                own = place + 1
+        return self._past_burst(own) if metas else own
 
-    def _end_of_copy(self) -> None:
-        """What was copied is context, not turns; where the parent is here, its messages serve."""
-        self._close(None, None, "ok")
+    def _past_burst(self, own: int) -> int:
+        """Copies without telling ids are written at one go: the first pause ends them."""
+        while own < len(self.lines) and own > 0:
+            before, here = self.lines[own - 1].time, self.lines[own].time
+            if before is None or here is None or here - before > _PAUSE_US:
+                break
+            own += 1
+        return own
 
     # Lines
 
-    def _item(self, item: wire.Payload, time: int | None, number: int, metered: bool) -> None:
+    def _item(self, item: wire.Payload, time: int | None, number: int) -> None:
         kind = item.type or ""
         if kind == "message" and item.role != "assistant":
-            self._close(None, None, "cancelled" if metered else "ok")
+            self._close(None, None, "cancelled" if self.metered else "ok")
             self._say(item, time, number)
         elif kind in wire.OUTPUTS:
             self._output(item, time, number)
         elif kind == "message" or kind in wire.MODEL_ITEMS:
-            if self.outputs and not metered:
+            if self.outputs and not self.metered:
                 self._close(None, None, "ok")
             self._flush_errors()
             self.items.append((item, number))
@@ -183,9 +227,22 @@ class ThreadReader:
         text, images = wire.content(item)
         role = "user" if item.role == "user" else "system"
         person = self.index == 0 and role == "user" and self._by_person(text)
+        reporter = wire.reporter(text)
+        brings = None
+        if reporter is not None:
+            brings = f"notification {reporter}"
+            self.joined.setdefault(reporter, brings)
         self._append(
-            Message(role, text, attachments=images, time_us=time, by_person=person,
-                    file=self.file, line=number)
+            Message(
+                role,
+                text,
+                attachments=images,
+                time_us=time,
+                by_person=person,
+                brings=brings,
+                file=self.file,
+                line=number,
+            )
         )
 
     def _by_person(self, text: str | None) -> bool:
@@ -210,8 +267,15 @@ class ThreadReader:
         text = wire.text_of(item.output)
         if item.type == "tool_search_output":
             text = wire.text_of(item.tools)
-        message = Message("tool", text, tool_call_id=call, name=self.names.get(call),
-                          time_us=time, file=self.file, line=number)
+        message = Message(
+            "tool",
+            text,
+            tool_call_id=call,
+            name=self.names.get(call),
+            time_us=time,
+            file=self.file,
+            line=number,
+        )
         if not self.copied:
             run = self.session.tool_runs.setdefault(call, ToolRun())
             wire.finish_run(run, text or "", time)
@@ -226,7 +290,7 @@ class ThreadReader:
         name = self.names.get(call, "")
         if "agent" not in name and "wait" not in name:
             return
-        raw = wire.Raw(text.encode("utf-8", "replace"))
+        raw = Raw(text.encode("utf-8", "replace"))
         agent = wire.nested(raw, "agent_id")
         if isinstance(agent, str):
             self.spawned.setdefault(agent, call)
@@ -283,8 +347,12 @@ class ThreadReader:
 
     def _completed(self, event: wire.Payload, time: int | None) -> None:
         item = event.item
-        if item is not None and item.type not in ("CommandExecution", "McpToolCall", "FileChange",
-                                                  "CollabAgentToolCall"):
+        if item is not None and item.type not in (
+            "CommandExecution",
+            "McpToolCall",
+            "FileChange",
+            "CollabAgentToolCall",
+        ):
             if item.type in ("Reasoning", "AgentMessage") and event.started_at_ms:
                 self.item_times.append(event.started_at_ms * 1000)
             return
@@ -295,12 +363,10 @@ class ThreadReader:
         code = item.exit_code if item else event.exit_code
         run.exit_code = code if code is not None else run.exit_code
         took = (item.duration if item else None) or event.duration
-        if event.started_at_ms and event.completed_at_ms:
-            end = event.completed_at_ms * 1000
-            start = event.started_at_ms * 1000
-            if took is not None:
-                start = min(start, end - (took.secs * 1_000_000 + took.nanos // 1000))
-            run.start_us, run.end_us, run.clock = start, end, "logged"
+        if event.completed_at_ms:
+            # The tool's own clock starts late (builds of 150 ms say 6 us), so its start stays
+            # the line that asked for it.
+            run.end_us, run.clock = event.completed_at_ms * 1000, "derived"
         elif took is not None and time is not None:
             run.end_us = time
             run.start_us = time - (took.secs * 1_000_000 + took.nanos // 1000)
@@ -348,7 +414,7 @@ class ThreadReader:
             "openai_responses",
             self.model,
             response_id,
-            wire.usage(usage) if usage else wire.Usage(),
+            wire.usage(usage) if usage else Usage(),
             answer_us=min(times, default=None),
             end_us=max(times, default=None),
             clock="derived" if times else "none",
@@ -396,10 +462,20 @@ class ThreadReader:
         """Failed requests that came before what is next."""
         for text, time, number in self.errors:
             self.lane.steps.append(
-                Turn(None, "openai_responses", self.model, answer_us=time, end_us=time,
-                     clock="derived" if time is not None else "none", status="error", error=text,
-                     attempt=self.attempt, earlier_reasoning="encrypted", file=self.file,
-                     line=number)
+                Turn(
+                    None,
+                    "openai_responses",
+                    self.model,
+                    answer_us=time,
+                    end_us=time,
+                    clock="derived" if time is not None else "none",
+                    status="error",
+                    error=text,
+                    attempt=self.attempt,
+                    earlier_reasoning="encrypted",
+                    file=self.file,
+                    line=number,
+                )
             )
             self.attempt += 1
         self.errors = []
@@ -416,12 +492,22 @@ class ThreadReader:
             if item.type == "message":
                 text, images = wire.content(item)
                 role = {"user": "user", "assistant": "assistant"}.get(item.role or "", "system")
-                wanted.append(Message(role, text, attachments=images, time_us=time,
-                                      file=self.file, line=number))
+                wanted.append(
+                    Message(
+                        role, text, attachments=images, time_us=time, file=self.file, line=number
+                    )
+                )
             elif item.type in wire.OUTPUTS:
-                wanted.append(Message("tool", wire.text_of(item.output),
-                                      tool_call_id=item.call_id or "", time_us=time,
-                                      file=self.file, line=number))
+                wanted.append(
+                    Message(
+                        "tool",
+                        wire.text_of(item.output),
+                        tool_call_id=item.call_id or "",
+                        time_us=time,
+                        file=self.file,
+                        line=number,
+                    )
+                )
             elif item.type in wire.MODEL_ITEMS:
                 wanted.append(wire.answer([(item, number)], time, self.file))
             elif item.type == "compaction":
@@ -430,9 +516,7 @@ class ThreadReader:
                 self.session.lose(f"item:{(item.type or '')[:40]}")
         self._replace(wanted)
 
-    def _compacted_before_2026(
-        self, payload: wire.Payload, time: int | None, number: int
-    ) -> None:
+    def _compacted_before_2026(self, payload: wire.Payload, time: int | None, number: int) -> None:
         """Older files say only the summary: what else was kept is not recorded."""
         self.session.lose("compaction_history_unknown")
         text = wire.text_of(payload.message)
@@ -457,14 +541,14 @@ class ThreadReader:
     def _roll_back(self, turns: int) -> None:
         """Drops the last prompts of a person and all that came after them."""
         self._close(None, None, "ok")
-        prompts = [
-            number for number, message in numbered(self.lane.steps) if message.by_person
-        ]
+        prompts = [number for number, message in numbered(self.lane.steps) if message.by_person]
         if not 0 < turns <= len(prompts):
             return
         first = prompts[-turns]
-        kept = [(lane, start, min(stop, first) if lane == self.index else stop)
-                for lane, start, stop in self.context]
+        kept = [
+            (lane, start, min(stop, first) if lane == self.index else stop)
+            for lane, start, stop in self.context
+        ]
         self.context = [part for part in kept if part[1] < part[2]]
         self.lane.steps.append(Rebase("rewind", tuple(self.context)))
 

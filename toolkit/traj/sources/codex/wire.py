@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import hashlib
 import re
-from binascii import Error as Base64Error
 from base64 import b64decode
-from typing import Any
+from binascii import Error as Base64Error
+from typing import Annotated, Any
 
 import msgspec
 from msgspec import Raw, Struct
 
 from traj.events import Attachment, Message, ToolCall, ToolRun, Usage
+from traj.sources.lines import Count, ExitCode
 
 NOTHING = Raw()
 
@@ -32,12 +33,12 @@ class Part(Struct):
 class RawUsage(Struct):
     """Here `input_tokens` includes the cached, and `output_tokens` the reasoning."""
 
-    input_tokens: int | None = None
-    cached_input_tokens: int | None = None
-    cache_write_input_tokens: int | None = None
-    output_tokens: int | None = None
-    reasoning_output_tokens: int | None = None
-    total_tokens: int | None = None
+    input_tokens: Count | None = None
+    cached_input_tokens: Count | None = None
+    cache_write_input_tokens: Count | None = None
+    output_tokens: Count | None = None
+    reasoning_output_tokens: Count | None = None
+    total_tokens: Count | None = None
 
 
 class Info(Struct):
@@ -48,8 +49,8 @@ class Info(Struct):
 
 
 class Duration(Struct):
-    secs: int = 0
-    nanos: int = 0
+    secs: Annotated[int, msgspec.Meta(ge=0, le=10**9)] = 0
+    nanos: Annotated[int, msgspec.Meta(ge=0, le=10**9)] = 0
 
 
 class Item(Struct):
@@ -58,7 +59,7 @@ class Item(Struct):
     type: str | None = None
     id: str | None = None
     content: list[Part] | None = None
-    exit_code: int | None = None
+    exit_code: ExitCode | None = None
     status: str | None = None
     duration: Duration | None = None
 
@@ -69,8 +70,11 @@ class Git(Struct):
     repository_url: str | None = None
 
 
-class Action(Struct):
-    command: list[str] | None = None
+class HistoryBase(Struct):
+    """Where a fork's history ends in its parent's file."""
+
+    thread_id: str | None = None
+    end_ordinal_exclusive: Count | None = None
 
 
 class Payload(Struct):
@@ -95,6 +99,7 @@ class Payload(Struct):
     timestamp: str | None = None
     session_id: str | None = None
     forked_from_id: str | None = None
+    history_base: HistoryBase | None = None
     parent_thread_id: str | None = None
     source: Raw = NOTHING
     cli_version: str | None = None
@@ -108,17 +113,17 @@ class Payload(Struct):
     model: str | None = None
     effort: str | None = None
     reason: str | None = None
-    num_turns: int | None = None
+    num_turns: Count | None = None
     # token_count, token_usage_record
     info: Info | None = None
     usage: RawUsage | None = None
     response_id: str | None = None
     # item_completed, exec_command_end, mcp_tool_call_end
     item: Item | None = None
-    started_at_ms: int | None = None
-    completed_at_ms: int | None = None
+    started_at_ms: Count | None = None
+    completed_at_ms: Count | None = None
     duration: Duration | None = None
-    exit_code: int | None = None
+    exit_code: ExitCode | None = None
     thread_name: str | None = None
     # compacted
     replacement_history: list[Payload] | None = None
@@ -128,18 +133,30 @@ class Line(Payload):
     """One line of a rollout: its envelope, or in early files the item itself."""
 
     payload: Payload | None = None
+    ordinal: Count | None = None
     record_type: str | None = None
 
 
 DECODER = msgspec.json.Decoder(Line)
 
 MODEL_ITEMS = frozenset(
-    ("reasoning", "function_call", "custom_tool_call", "local_shell_call", "tool_search_call",
-     "web_search_call", "image_generation_call")
+    (
+        "reasoning",
+        "function_call",
+        "custom_tool_call",
+        "local_shell_call",
+        "tool_search_call",
+        "web_search_call",
+        "image_generation_call",
+    )
 )
 OUTPUTS = frozenset(
-    ("function_call_output", "custom_tool_call_output", "local_shell_call_output",
-     "tool_search_output")
+    (
+        "function_call_output",
+        "custom_tool_call_output",
+        "local_shell_call_output",
+        "tool_search_output",
+    )
 )
 _CALLS = MODEL_ITEMS - {"reasoning", "web_search_call", "image_generation_call"}
 
@@ -252,9 +269,12 @@ _EXIT = re.compile(r"^(?:Process exited with code|Exit code:?) (-?\d{1,9})", re.
 _WALL = re.compile(r"^Wall time: ([0-9.]{1,15}) seconds", re.MULTILINE)
 
 
+Seconds = Annotated[float, msgspec.Meta(ge=0, le=1e9)]
+
+
 class _OldMetadata(Struct):
-    exit_code: int | None = None
-    duration_seconds: float | None = None
+    exit_code: ExitCode | None = None
+    duration_seconds: Seconds | None = None
 
 
 class _OldOutput(Struct):
@@ -263,8 +283,10 @@ class _OldOutput(Struct):
 
 def finish_run(run: ToolRun, text: str, time: int | None) -> None:
     """Writes down how a tool call ended, from the text of its result."""
-    run.end_us = time
-    if run.clock == "none" and time is not None and run.start_us is not None:
+    ended = run.end_us is not None  # an event of the tool's own said so
+    if not ended:
+        run.end_us = time
+    if run.clock == "none" and run.end_us is not None and run.start_us is not None:
         run.clock = "derived"
     head = text[:400]
     code = _EXIT.search(head)
@@ -279,14 +301,14 @@ def finish_run(run: ToolRun, text: str, time: int | None) -> None:
             old = None
         if old is not None:
             run.exit_code, seconds = old.exit_code, old.duration_seconds
-    if seconds is not None and seconds > 0 and run.clock == "derived" and time is not None:
+    if seconds is not None and seconds > 0 and not ended and time is not None:
         start = time - round(seconds * 1e6)
         if run.start_us is not None and start >= run.start_us:
             run.start_us, run.clock = start, "logged"
     run.status = _status(head, run.exit_code)
 
 
-def _status(head: str, exit_code: int | None) -> str:
+def _status(head: str, exit_code: ExitCode | None) -> str:
     if "rejected by user" in head or "rejected:" in head[:40]:
         return "rejected"
     if head.startswith("aborted") or "aborted by user" in head:
@@ -307,3 +329,22 @@ def nested(raw: Raw, *keys: str) -> Any:
     for key in keys:
         value = value.get(key) if isinstance(value, dict) else None
     return value
+
+
+class _Notification(Struct):
+    agent_path: str | None = None
+    status: dict[str, Raw] | str | None = None
+
+
+def reporter(text: str | None) -> str | None:
+    """The thread whose final report a message brings, if it is such a message."""
+    mark = "<subagent_notification>"
+    if text is None or not text.startswith(mark):
+        return None
+    body = text.removeprefix(mark).partition("</")[0]
+    try:
+        told = msgspec.json.decode(body.encode(), type=_Notification)
+    except (msgspec.DecodeError, UnicodeEncodeError):
+        return None
+    done = isinstance(told.status, dict) and "completed" in told.status
+    return told.agent_path if done else None

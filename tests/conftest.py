@@ -1,0 +1,31 @@
+"""Fixtures: where things lie, and datasets recorded once for many tests."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from traj.dataset import Dataset
+from traj.pipeline import record
+
+ROOT = Path(__file__).resolve().parent.parent
+SAMPLES = ROOT / "sample_data"
+SHARED = ROOT.parent / "shared"
+
+
+@pytest.fixture(scope="session")
+def sample(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    """The sample sessions, recorded."""
+    out = tmp_path_factory.mktemp("sample") / "sample.traj"
+    report = record([SAMPLES / "claude_code", SAMPLES / "codex"], out)
+    assert not report.problems
+    return Dataset.open(out)
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The corpus of real sessions and captures, where it lies beside the project."""
+    if not SHARED.is_dir():
+        pytest.skip("no ../shared beside the project: its corpus of real sessions is needed")
+    return SHARED
