@@ -1,0 +1,1 @@
+"""Benchmarks of `traj`: what is measured and how is told in README.md."""

@@ -1,0 +1,183 @@
+"""Renders the results as Markdown tables, for the terminal and for README.md.
+
+    python -m benchmarks.results benchmarks/results/*.json
+
+No figure is written by hand: every table comes from the JSON of a run.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+    """A Markdown table, columns aligned: the first to the left, the others to the right."""
+    cells = [[str(cell) for cell in row] for row in [header, *rows]]
+    widths = [max(len(row[column]) for row in cells) for column in range(len(header))]
+
+    def line(row: Sequence[str]) -> str:
+        padded = [
+            cell.ljust(width) if column == 0 else cell.rjust(width)
+            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ]
+        return "| " + " | ".join(padded) + " |"
+
+    rule = [
+        "-" * width if column == 0 else "-" * (width - 1) + ":"
+        for column, width in enumerate(widths)
+    ]
+    return "\n".join([line(cells[0]), line(rule), *map(line, cells[1:])])
+
+
+def _megabytes(size: float) -> str:
+    return f"{size / 1e6:.1f}"
+
+
+def _machine(result: dict[str, Any]) -> str:
+    load = ", ".join(f"{each:.1f}" for each in result["load_average"])
+    return (
+        f"Measured {result['measured_at']} on {result['cpu']}, {result['cores']} cores, "
+        f"{result['system']}, Python {result['python']}; load average before: {load}."
+    )
+
+
+def record_tables(result: dict[str, Any]) -> str:
+    """What `record.py` measured."""
+    sections = [_machine(result), f"Command: `{result['traj_command']}`"]
+    renderers = {"speed": _speed, "size": _size, "growth": _growth, "memory": _memory}
+    sections += [render(result[name]) for name, render in renderers.items() if name in result]
+    return "\n\n".join(sections) + "\n"
+
+
+def _corpus(built: dict[str, Any]) -> str:
+    return (
+        f"{_megabytes(built['bytes'])} MB {built['kind']} sessions, {built['files']} files, "
+        f"{built['replicas']} replicas, longest line {_megabytes(built['largest_line_bytes'])} MB"
+    )
+
+
+def _speed(part: dict[str, Any]) -> str:
+    rows = [
+        [
+            name,
+            f"{one['megabytes_per_s']:.1f}",
+            f"{one['wall_s']:.2f}",
+            f"{one['cpu_s']:.2f}",
+            _megabytes(one["peak_bytes"]),
+            len(one["runs"]),
+        ]
+        for name, one in (("orjson floor", part["floor"]), ("traj record", part["traj"]))
+    ]
+    header = ["", "MB/s", "wall s", "CPU s", "peak MB", "runs"]
+    verdict = (
+        f"traj / floor, median pair by pair: {part['wall_ratio']:.1f} wall, "
+        f"{part['cpu_ratio']:.1f} CPU. Dataset / source: "
+        f"{part['dataset_bytes'] / part['corpus']['bytes']:.3f}; it holds {part['turns']} turns."
+    )
+    return f"**Speed**: {_corpus(part['corpus'])}.\n\n{table(header, rows)}\n\n{verdict}"
+
+
+def _size(part: dict[str, Any]) -> str:
+    return (
+        f"**Size**: {_corpus(part['corpus'])}. Dataset {_megabytes(part['dataset_bytes'])} MB, "
+        f"dataset / source {part['ratio']:.3f}."
+    )
+
+
+def _growth(part: dict[str, Any]) -> str:
+    rows = [
+        [
+            step["turns"],
+            _megabytes(step["bytes"]),
+            f"{step['wall_s']:.2f}",
+            f"{step['cpu_s']:.2f}",
+            f"{step['cpu_ms_per_further_turn']:.2f}" if "cpu_ms_per_further_turn" in step else "-",
+            _megabytes(step["peak_bytes"]),
+        ]
+        for step in part["steps"]
+    ]
+    header = ["turns", "MB", "wall s", "CPU s", "CPU ms a further turn", "peak MB"]
+    verdict = (
+        f"A turn costs {part['ratio_per_turn']:.2f} times as much in the last step (linear: 1)."
+    )
+    return f"**Growth**: one generated session.\n\n{table(header, rows)}\n\n{verdict}"
+
+
+def _memory(part: dict[str, Any]) -> str:
+    run = part["traj"]
+    return (
+        f"**Memory**: {_corpus(part['corpus'])}. Peak {_megabytes(run['peak_bytes'])} MB, "
+        f"{run['wall_s']:.1f} s wall."
+    )
+
+
+def peer_tables(result: dict[str, Any]) -> str:
+    """What `peers.py` measured."""
+    sections = [_machine(result)]
+    if "speed" in result:
+        sections.append(_peer_speed(result["speed"]))
+    if "accuracy" in result:
+        sections.append(_peer_accuracy(result["accuracy"]))
+    return "\n\n".join(sections) + "\n"
+
+
+def _peer_speed(part: dict[str, Any]) -> str:
+    rows = [
+        [
+            f"{name} {one['version']}",
+            f"{one['megabytes_per_s']:.1f}" if "wall_s" in one else "failed",
+            f"{one['wall_s']:.2f}" if "wall_s" in one else "-",
+            f"{one['cpu_s']:.2f}" if "wall_s" in one else "-",
+            _megabytes(one["peak_bytes"]) if "wall_s" in one else "-",
+            f"{one['wall_ratio_to_traj']:.2f}" if "wall_ratio_to_traj" in one else "-",
+            one["writes"],
+        ]
+        for name, one in part["tools"].items()
+    ]
+    header = ["tool", "MB/s", "wall s", "CPU s", "peak MB", "time / traj's", "writes"]
+    about = f"one session of {_megabytes(part['bytes'])} MB, {part['turns']} turns"
+    return f"**Speed**: {about}, {part['repeats']} runs in turn.\n\n{table(header, rows)}"
+
+
+def _peer_accuracy(part: dict[str, Any]) -> str:
+    rows = [[f"independent count of {part['sessions']} sessions", *_tokens(part["truth"]), ""]]
+    for name, one in part["tools"].items():
+        tokens = _tokens(one["tokens"], part["truth"]) if "tokens" in one else ["-"] * 5
+        rows.append([f"{name} {one['version']}", *tokens, one["verdict"]])
+    header = ["tool", "calls", "input", "cache read", "cache write", "output", "counts"]
+    about = f"{part['files']} files, {_megabytes(part['bytes'])} MB of {part['kind']} sessions"
+    return f"**Tokens**: {about}.\n\n{table(header, rows)}"
+
+
+def _tokens(one: dict[str, Any], truth: dict[str, Any] | None = None) -> list[str]:
+    names = ("calls", "prompt_tokens", "cache_read_tokens", "cache_write_tokens", "output_tokens")
+    return [_beside(one.get(name), truth[name] if truth else None) for name in names]
+
+
+def _beside(value: int | None, true: int | None) -> str:
+    """A count, and by how much it differs from the truth."""
+    if value is None:
+        return "not given"
+    if not true or value == true:
+        return str(value)
+    return f"{value} ({(value - true) / true:+.2%})"
+
+
+def render(path: Path) -> str:
+    result = orjson.loads(path.read_bytes())
+    tables = peer_tables if result["benchmark"] == "peers" else record_tables
+    return f"### {path.stem}\n\n{tables(result)}"
+
+
+def main() -> None:
+    for name in sys.argv[1:]:
+        print(render(Path(name)))
+
+
+if __name__ == "__main__":
+    main()
