@@ -10,11 +10,13 @@ commit                 traj.dataset.write  one rename
 
 from __future__ import annotations
 
+import gc
 import hashlib
 from collections import Counter as Tally
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from functools import cache
 from multiprocessing import get_context
@@ -79,7 +81,7 @@ def record(
     if not found.sessions:
         first = report.problems[0] if report.problems else (str(places[0]), "no sessions in it")
         raise UsageError(f"{first[0]}: {first[1]}")
-    with writing.locked(out):
+    with writing.locked(out), _without_gc():
         old = _old(out, counter)
         sessions = {trajectory_id(s.format, s.session_id): s for s in found.sessions}
         todo = _changed(Dataset(out, old), dict(sorted(sessions.items())), report)
@@ -97,6 +99,19 @@ def record(
             writing.sweep(out, old)
     report.dataset_bytes = sum(file.bytes for file in Dataset.open(out).manifest.files)
     return report
+
+
+@contextmanager
+def _without_gc() -> Iterator[None]:
+    """Rows are made by the hundred thousand and hold no cycles: looking for some costs a tenth of
+    the time, and more the longer a session is."""
+    was = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was:
+            gc.enable()
 
 
 def _old(out: Path, counter: Counter) -> Manifest:
@@ -201,22 +216,39 @@ class _Merge:
             seen += sizes[name]
             if self.progress:
                 self.progress(seen, whole)
-            if isinstance(built, SourceError):
-                self.problems[name] = str(built)
+            mine = built
+            if isinstance(mine, Built) and (foreign := self._foreign(mine)):
+                # Its session copies one that is merged already: built again without those turns.
+                known = frozenset(copies.get(name, ())) | foreign
+                mine = _build((todo[name], known), self.counter)
+            if isinstance(mine, SourceError):
+                self.problems[name] = str(mine)
                 continue
-            rows = {table: len(columns) for table, columns in built.tables.items()}
-            self.done[name] = (rows, built.losses, sizes[name])
-            self._claim(built)
-            yield built
+            rows = {table: len(columns) for table, columns in mine.tables.items()}
+            self.done[name] = (rows, mine.losses, sizes[name])
+            self._claim(mine)
+            yield mine
+
+    def _foreign(self, built: Built) -> frozenset[str]:
+        """The turns of a session that belong to others: to what the dataset held before, else to
+        the session that ended first."""
+        rank = _rank(built)
+        return frozenset(
+            response for response in built.response_ids if self.owners.get(response, rank) < rank
+        )
 
     def _claim(self, built: Built) -> None:
-        """Whose are its turns? What the dataset held stays; else whose session ended first."""
-        mine = (1, built.end_us, built.trajectory_id)
+        """Writes down whose these turns are; sessions that held them wrongly come up again."""
+        rank = _rank(built)
         for response in built.response_ids:
-            owner = self.owners.setdefault(response, mine)
-            if owner[2] != built.trajectory_id:
-                self.owners[response] = min(owner, mine)
-                self.copies.setdefault(max(owner, mine)[2], set()).add(response)
+            owner = self.owners.get(response, rank)
+            self.owners[response] = rank
+            if owner[2] != rank[2]:
+                self.copies.setdefault(owner[2], set()).add(response)
+
+
+def _rank(built: Built) -> tuple[int, int, str]:
+    return 1, built.end_us, built.trajectory_id
 
 
 Task = tuple[SessionFiles, frozenset[str]]

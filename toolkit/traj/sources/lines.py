@@ -12,6 +12,7 @@ import json
 import os
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from pathlib import Path
@@ -40,7 +41,24 @@ Milliseconds = Annotated[float, msgspec.Meta(ge=0, le=1e12)]
 T = TypeVar("T", bound=msgspec.Struct)
 
 
-def head(path: Path) -> list[dict[str, Any]]:
+class Head:
+    """The objects on the first lines of a file, parsed as they are asked for, once."""
+
+    def __init__(self, lines: list[bytes]) -> None:
+        self._lines = iter(lines)
+        self._found: list[dict[str, Any]] = []
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        yield from self._found
+        for line in self._lines:
+            with suppress(ValueError):
+                value = orjson.loads(line)
+                if isinstance(value, dict):
+                    self._found.append(value)
+                    yield value
+
+
+def head(path: Path) -> Head:
     """The objects on the first lines of a file, for telling formats apart. Raises SourceError."""
     try:
         with path.open("rb") as file:
@@ -52,15 +70,7 @@ def head(path: Path) -> list[dict[str, Any]]:
     lines = block.split(b"\n")
     if len(lines) > 1:
         lines.pop()  # perhaps cut
-    found = []
-    for line in lines[:HEAD_LINES]:
-        try:
-            value = orjson.loads(line)
-        except ValueError:
-            continue
-        if isinstance(value, dict):
-            found.append(value)
-    return found
+    return Head(lines[:HEAD_LINES])
 
 
 def read(

@@ -6,7 +6,7 @@ in `agent-<id>.jsonl` beside the main file, or inline as lines with `isSidechain
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,14 +32,21 @@ _OWN = (
 )
 
 
-def locate(path: Path, head: Sequence[dict[str, Any]]) -> Located | None:
+def locate(path: Path, head: Iterable[dict[str, Any]]) -> Located | None:
     """Recognises a session file by its first lines; None for anything else."""
-    lines = [line for line in head if _is_own(line)]
-    if not lines:
+    own = (line for line in head if _is_own(line))
+    first = None
+    ids: list[str] = []
+    for line in own:
+        if first is None or first.get("type") not in _MESSAGES:
+            first = line
+        if isinstance(line.get("sessionId"), str):
+            ids.append(line["sessionId"])
+        if first.get("type") in _MESSAGES and path.stem in ids:
+            break  # a copied history may stand first, under another session's id
+    if first is None:
         return None
-    ids = [line["sessionId"] for line in lines if isinstance(line.get("sessionId"), str)]
     session = path.stem if path.stem in ids or not ids else ids[0]
-    first = next((line for line in lines if line.get("type") in _MESSAGES), lines[0])
     agent = first.get("agentId")
     if first.get("isSidechain") is True and isinstance(agent, str):
         return Located(path, NAME, session, agent)
@@ -129,18 +136,19 @@ class _Reader:
     def _line(self, line: wire.Line, reader: LaneReader, file: int, number: int) -> None:
         session = self.session
         kind = line.type
+        time = epoch_us(line.timestamp)
         if kind == "assistant":
-            reader.assistant(line, file, number)
-            self._tool_starts(line)
+            reader.assistant(line, time, file, number)
+            self._tool_starts(line, time)
         elif kind == "user":
-            reader.user(line, file, number)
-            self._tool_ends(line)
+            reader.user(line, time, file, number)
+            self._tool_ends(line, time)
         elif kind == "attachment":
-            reader.attachment(line, file, number)
+            reader.attachment(line, time, file, number)
         elif kind == "system":
-            self._system(line, reader, file, number)
+            self._system(line, time, reader, file, number)
         elif kind in ("api-request", "api-request-blob", "api-request-shape"):
-            self._request(line, reader, file, number)
+            self._request(line, time, reader, file, number)
             return
         elif kind is None:
             session.lose("foreign_line")
@@ -152,21 +160,24 @@ class _Reader:
             session.agent_version = line.version
         if line.gitBranch and self.branch is None:
             self.branch = line.gitBranch
-        time = epoch_us(line.timestamp) if kind in ("user", "assistant", "attachment") else None
-        if time is not None and (session.started_us is None or time < session.started_us):
+        dated = kind in ("user", "assistant", "attachment")
+        if dated and time is not None and (session.started_us is None or time < session.started_us):
             session.started_us = time
 
-    def _system(self, line: wire.Line, reader: LaneReader, file: int, number: int) -> None:
+    def _system(
+        self, line: wire.Line, time: int | None, reader: LaneReader, file: int, number: int
+    ) -> None:
         if line.subtype == "api_error":
-            reader.api_error(line, file, number)
+            reader.api_error(line, time, file, number)
         elif line.subtype == "compact_boundary":
             reader.boundary(line)
-            time = epoch_us(line.timestamp)
             self.compactions.setdefault(reader.index, []).append(time or 0)
         else:
             reader.other(line)
 
-    def _request(self, line: wire.Line, reader: LaneReader, file: int, number: int) -> None:
+    def _request(
+        self, line: wire.Line, time: int | None, reader: LaneReader, file: int, number: int
+    ) -> None:
         if line.type == "api-request-blob" and line.hash and line.message:
             self.log.blobs[line.hash] = line.message
         elif line.type == "api-request-shape" and line.shapeHash and line.shape:
@@ -174,7 +185,7 @@ class _Reader:
         elif line.type == "api-request" and line.id:
             request = Request(
                 line.id,
-                epoch_us(line.timestamp),
+                time,
                 line.base,
                 line.keep or 0,
                 line.tail or [],
@@ -191,7 +202,7 @@ class _Reader:
                 self.starts[lane] = len(reader.steps)
             self.requests[lane].append(request)
 
-    def _tool_starts(self, line: wire.Line) -> None:
+    def _tool_starts(self, line: wire.Line, time: int | None) -> None:
         content = line.message.content if line.message else None
         if not isinstance(content, list):
             return
@@ -200,7 +211,6 @@ class _Reader:
                 continue
             if block.id in self.runs and self.runs[block.id].start_us is not None:
                 continue
-            time = epoch_us(line.timestamp)
             run = self.runs.setdefault(block.id, ToolRun())
             run.start_us, run.clock = time, "none" if time is None else "derived"
             if block.name in ("Task", "Agent"):
@@ -211,7 +221,7 @@ class _Reader:
         if prompt:
             self.prompts.setdefault(prompt, block.id or "")
 
-    def _tool_ends(self, line: wire.Line) -> None:
+    def _tool_ends(self, line: wire.Line, time: int | None) -> None:
         content = line.message.content if line.message else None
         if not isinstance(content, list):
             return
@@ -222,7 +232,6 @@ class _Reader:
         ]
         if not results:
             return
-        time = epoch_us(line.timestamp)
         known = line.toolUseResult
         details = known if isinstance(known, wire.ResultDetails) and len(results) == 1 else None
         for block in results:

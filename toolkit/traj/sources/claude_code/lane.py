@@ -16,7 +16,6 @@ from msgspec import Struct, field
 
 from traj.events import Lane, Message, Rebase, Sampling, Session, Turn
 from traj.sources.claude_code import wire
-from traj.sources.lines import epoch_us
 
 
 class Answer(Struct):
@@ -70,12 +69,11 @@ class LaneReader:
 
     # Lines
 
-    def user(self, line: wire.Line, file: int, number: int) -> None:
+    def user(self, line: wire.Line, time: int | None, file: int, number: int) -> None:
         """A prompt, tool results, or text that the agent wrote in the user's name."""
         message = line.message
         if message is None:
             return
-        time = epoch_us(line.timestamp)
         by_person = self.index == 0 and not line.isMeta and not line.isCompactSummary
         found = wire.from_user(message.content, self.names, time, by_person, file, number)
         if line.isVisibleInTranscriptOnly and not line.isCompactSummary:
@@ -83,9 +81,8 @@ class LaneReader:
             found = []
         self._place(line, found)
 
-    def attachment(self, line: wire.Line, file: int, number: int) -> None:
+    def attachment(self, line: wire.Line, time: int | None, file: int, number: int) -> None:
         """A reminder that the agent put into the conversation, where the log says how it read."""
-        time = epoch_us(line.timestamp)
         found: list[Message] = []
         if line.rendered:
             role = "system" if line.renderedRole == "system" else "user"
@@ -99,12 +96,11 @@ class LaneReader:
             self.session.lose("attachment_not_rendered")
         self._place(line, found)
 
-    def assistant(self, line: wire.Line, file: int, number: int) -> None:
+    def assistant(self, line: wire.Line, time: int | None, file: int, number: int) -> None:
         """One line of an answer: usually one content block, and the usage so far."""
         message = line.message
         if message is None:
             return
-        time = epoch_us(line.timestamp)
         blocks = wire.blocks(message.content)
         if message.model == "<synthetic>" or line.isApiErrorMessage:
             self.session.lose("synthetic_message")
@@ -127,10 +123,9 @@ class LaneReader:
             answer.last_us = max(time, answer.last_us or time)
         self._alias(line)
 
-    def api_error(self, line: wire.Line, file: int, number: int) -> None:
+    def api_error(self, line: wire.Line, time: int | None, file: int, number: int) -> None:
         """A failed attempt: a request of its own."""
         self._alias(line)
-        time = epoch_us(line.timestamp)
         error = bytes(line.error).decode("utf-8", "replace")[:200] or "api_error"
         key = line.uuid or f"{file}:{number}"
         failed = Answer(key, file, number, time, time, error=error, attempt=self.attempt)

@@ -6,7 +6,7 @@ session of its own, whose file begins with a copy of its parent's history.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +20,11 @@ from traj.sources.located import HISTORY, Located
 NAME = "codex"
 
 
-def locate(path: Path, head: Sequence[dict[str, Any]]) -> Located | None:
+def locate(path: Path, head: Iterable[dict[str, Any]]) -> Located | None:
     """Recognises a rollout by its first line; None for anything else."""
-    if not head:
+    first = next(iter(head), None)
+    if first is None:
         return None
-    first = head[0]
     meta = first.get("payload") if first.get("type") == "session_meta" else None
     if isinstance(meta, dict):
         thread = meta.get("id") or meta.get("session_id")
@@ -51,7 +51,7 @@ def _deep_parent(source: object) -> object:
     return source
 
 
-def _has_state(head: Sequence[dict[str, Any]]) -> bool:
+def _has_state(head: Iterable[dict[str, Any]]) -> bool:
     return any(line.get("record_type") == "state" for line in head)
 
 
