@@ -33,11 +33,11 @@ def record(places: Sequence[str | Path], out: str | Path, **options: Any) -> Any
     return record_sessions([Path(place).expanduser() for place in places], Path(out), **options)
 
 
-def validate(dataset: Dataset) -> Any:
+def validate(dataset: Dataset, *, tokenizer: str | None = None) -> Any:
     """Checks a dataset: see traj.validation."""
     from traj.validation import validate as check
 
-    return check(dataset)
+    return check(dataset, tokenizer=tokenizer)
 
 
 def export(

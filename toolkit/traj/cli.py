@@ -46,15 +46,25 @@ def main() -> None:
         raise SystemExit(0) from None
 
 
-@app.callback()
-def _version(
-    version: Annotated[
-        bool, typer.Option("--version", help="Print the version and exit.", is_eager=True)
-    ] = False,
-) -> None:
-    if version:
+def _print_version(wanted: bool) -> None:
+    if wanted:
         print(f"traj {__version__}")
         raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version",
+            help="Print the version and exit.",
+            is_eager=True,
+            callback=_print_version,
+        ),
+    ] = False,
+) -> None:
+    """Options before the command."""
 
 
 @app.command(
@@ -100,12 +110,20 @@ def record(
 
 
 @app.command(epilog="Example: traj validate my.traj")
-def validate(dataset: DatasetPath, as_json: AsJson = False, quiet: Quiet = False) -> None:
+def validate(
+    dataset: DatasetPath,
+    tokenizer: Annotated[
+        str | None,
+        typer.Option(help="The dataset's tokenizer.json, where its name alone does not find it."),
+    ] = None,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
     """Prove a dataset sound: every check, and what it found."""
     import traj
     from traj.report.text import validation
 
-    report = traj.validate(traj.load(dataset))
+    report = traj.validate(traj.load(dataset), tokenizer=tokenizer)
     if not quiet:
         _show(report, validation, as_json)
     raise typer.Exit(0 if report.ok else 1)

@@ -10,10 +10,11 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from traj.events import Lane, Message, Repository, Session, ToolRun, numbered
+from traj.events import Lane, Message, Rebase, Repository, Session, ToolRun, numbered
 from traj.sources.claude_code import wire
 from traj.sources.claude_code.lane import Answer, LaneReader
 from traj.sources.claude_code.requests import Follower, Request, RequestLog
+from traj.sources.claude_code.tools import finish_run
 from traj.sources.lines import epoch_us
 from traj.sources.lines import read as read_lines
 from traj.sources.located import Located
@@ -239,7 +240,7 @@ class _Reader:
             run = self.runs.setdefault(call, ToolRun())
             if run.status != "unknown":
                 continue
-            wire.finish_run(run, block, details, line.toolDenialKind, time)
+            finish_run(run, block, details, line.toolDenialKind, time)
             if details and details.agentId:
                 self.spawns.setdefault(details.agentId, call)
 
@@ -258,7 +259,7 @@ class _Reader:
         compactions = self.compactions.get(reader.index, [])
         steps = follower.follow(requests, answers, reader.errors, seen, compactions, self.names)
         if old:
-            steps.insert(0, wire.FRESH)
+            steps.insert(0, Rebase("edit", ()))
         reader.lane.steps = old + steps
 
     def _tie(self, reader: LaneReader) -> None:

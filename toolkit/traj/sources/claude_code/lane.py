@@ -15,7 +15,7 @@ from __future__ import annotations
 from msgspec import Struct, field
 
 from traj.events import Lane, Message, Rebase, Sampling, Session, Turn
-from traj.sources.claude_code import wire
+from traj.sources.claude_code import content, wire
 
 
 class Answer(Struct):
@@ -75,7 +75,7 @@ class LaneReader:
         if message is None:
             return
         by_person = self.index == 0 and not line.isMeta and not line.isCompactSummary
-        found = wire.from_user(message.content, self.names, time, by_person, file, number)
+        found = content.from_user(message.content, self.names, time, by_person, file, number)
         if line.isVisibleInTranscriptOnly and not line.isCompactSummary:
             self.session.lose("transcript_only_message", len(found))
             found = []
@@ -87,11 +87,13 @@ class LaneReader:
         if line.rendered:
             role = "system" if line.renderedRole == "system" else "user"
             for part in line.rendered:
-                found += wire.from_user(part.content, self.names, time, False, file, number, role)
+                found += content.from_user(
+                    part.content, self.names, time, False, file, number, role
+                )
         elif line.attachment and line.attachment.type == "queued_command":
             person = self.index == 0
-            content = line.attachment.prompt
-            found = wire.from_user(content, self.names, time, person, file, number)
+            prompt = line.attachment.prompt
+            found = content.from_user(prompt, self.names, time, person, file, number)
         elif line.attachment and line.attachment.type != "prompt_snapshot":
             self.session.lose("attachment_not_rendered")
         self._place(line, found)
@@ -101,7 +103,7 @@ class LaneReader:
         message = line.message
         if message is None:
             return
-        blocks = wire.blocks(message.content)
+        blocks = content.blocks(message.content)
         if message.model == "<synthetic>" or line.isApiErrorMessage:
             self.session.lose("synthetic_message")
             self._alias(line)
@@ -114,7 +116,7 @@ class LaneReader:
             self.session.lose("repeated_line")
             return
         self._extend(answer, blocks)
-        answer.usage = wire.merged(answer.usage, message.usage)
+        answer.usage = content.merged(answer.usage, message.usage)
         answer.stop_reason = message.stop_reason or answer.stop_reason
         answer.model = message.model or answer.model
         answer.aborted |= bool(line.isAbortedMidStream)
@@ -305,7 +307,7 @@ def turn(answer: Answer) -> Turn:
     message = (
         None
         if failed or answer.number is None
-        else wire.assistant(answer.blocks, answer.last_us, answer.file, answer.line)
+        else content.assistant(answer.blocks, answer.last_us, answer.file, answer.line)
     )
     reason = answer.stop_reason
     return Turn(
@@ -313,7 +315,7 @@ def turn(answer: Answer) -> Turn:
         api="anthropic_messages",
         model=answer.model,
         response_id=None if message is None else answer.id,
-        usage=wire.usage(answer.usage, reason is not None),
+        usage=content.usage(answer.usage, reason is not None),
         answer_us=answer.first_us,
         end_us=answer.last_us or answer.first_us,
         clock="derived" if answer.first_us is not None else "none",

@@ -14,7 +14,7 @@ import msgspec
 from msgspec import Struct, field, structs
 
 from traj.events import Message, Rebase, Sampling, Session, Step, Turn
-from traj.sources.claude_code import wire
+from traj.sources.claude_code import content, wire
 from traj.sources.claude_code.lane import Answer, turn
 
 
@@ -238,13 +238,13 @@ class _Times:
         if blob.role == "assistant":
             return [_assistant(blob)]
         role = "system" if blob.role == "system" else "user"
-        found = wire.from_user(blob.content, self.tools, None, False, 0, 0, role)
+        found = content.from_user(blob.content, self.tools, None, False, 0, 0, role)
         return [self._stamped(message, blob.content) for message in found]
 
-    def _stamped(self, message: Message, content: wire.Content) -> Message:
+    def _stamped(self, message: Message, said: wire.Content) -> Message:
         known = self.results.get(message.tool_call_id) if message.role == "tool" else None
         if known is None and message.role == "user":
-            parts = content if isinstance(content, list) else [content]
+            parts = said if isinstance(said, list) else [said]
             texts = [part if isinstance(part, str) else part.text for part in parts if part]
             known = next((self.texts[text] for text in texts if text in self.texts), None)
         if known is None:
@@ -259,7 +259,7 @@ class _Times:
 
 
 def _assistant(blob: wire.ApiMessage) -> Message:
-    return structs.replace(wire.assistant(wire.blocks(blob.content), None, 0, 0), line=None)
+    return structs.replace(content.assistant(content.blocks(blob.content), None, 0, 0), line=None)
 
 
 def _system(shape: wire.Shape | None) -> str | None:

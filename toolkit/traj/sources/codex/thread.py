@@ -9,7 +9,6 @@ first model item that follows one of its outputs.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 from msgspec import Raw
 
@@ -24,23 +23,12 @@ from traj.events import (
     Usage,
     numbered,
 )
-from traj.sources.codex import wire
+from traj.sources.codex import content, wire
+from traj.sources.codex.copies import Entry, first_own_line
+from traj.sources.codex.tools import finish_run
 from traj.sources.lines import epoch_us
 
-_SLACK_US = 1_000_000  # a thread's id may be made a little after its first line's time
-_PAUSE_US = 150_000
 Key = tuple[str, str | None, str | None, tuple[str, ...]]
-
-
-class Entry(NamedTuple):
-    """A line of a rollout, and where it stands."""
-
-    payload: wire.Payload
-    kind: str
-    time: int | None
-    file: int
-    number: int
-    ordinal: int | None
 
 
 class ThreadReader:
@@ -114,7 +102,7 @@ class ThreadReader:
 
     def finish(self) -> None:
         """Works out the lane's steps."""
-        own = self._first_own_line()
+        own = first_own_line(self.lines, self.meta, self.thread_id)
         self._meter()
         self.copied = True
         for entry in self.history + self.lines[:own]:
@@ -166,42 +154,6 @@ class ThreadReader:
         if self.lane.spawned_by is None:
             self.session.lose("subagent_without_call")
 
-    # Copied history
-
-    def _first_own_line(self) -> int:
-        """Index of the first line that is not a copy of another thread's history.
-
-        Older versions copy the parent's lines into a fork or sub-agent. Copies keep the ids of
-        their turns (UUIDv7, so the time is in them), or the old time stamps; both lie before this
-        thread was made. The second `session_meta` is the parent's own.
-        """
-        metas = [
-            place
-            for place, entry in enumerate(self.lines)
-            if entry.kind == "session_meta" and entry.payload.id != self.meta.id
-        ]
-        if not metas and not self.meta.forked_from_id:
-            return 0
-        start = metas[-1] + 1 if metas else 0
-        born = _uuid7_us(self.thread_id) or epoch_us(self.meta.timestamp) or 0
-        own = start
-        for place, entry in enumerate(self.lines[start:], start):
-            begun = _uuid7_us(entry.payload.turn_id)
-            if entry.payload.type == "task_started" and (begun or 0) >= born - _SLACK_US:
-                return place
-            if (begun or entry.time or born) < born - _SLACK_US:
-                own = place + 1
-        return self._past_burst(own) if metas else own
-
-    def _past_burst(self, own: int) -> int:
-        """Copies without telling ids are written at one go: the first pause ends them."""
-        while own < len(self.lines) and own > 0:
-            before, here = self.lines[own - 1].time, self.lines[own].time
-            if before is None or here is None or here - before > _PAUSE_US:
-                break
-            own += 1
-        return own
-
     # Lines
 
     def _item(self, item: wire.Payload, time: int | None, number: int) -> None:
@@ -224,10 +176,10 @@ class ThreadReader:
 
     def _say(self, item: wire.Payload, time: int | None, number: int) -> None:
         self._flush_orphan(side=False)
-        text, images = wire.content(item)
+        text, images = content.content(item)
         role = "user" if item.role == "user" else "system"
         person = self.index == 0 and role == "user" and self._by_person(text)
-        reporter = wire.reporter(text)
+        reporter = content.reporter(text)
         brings = None
         if reporter is not None:
             brings = f"notification {reporter}"
@@ -251,7 +203,7 @@ class ThreadReader:
         return bool(text) and not (text or "").startswith(("<", "# AGENTS.md"))
 
     def _begin_call(self, item: wire.Payload, time: int | None) -> None:
-        call = wire.call_of(item)
+        call = content.call_of(item)
         if call is None:
             if item.type in ("web_search_call", "image_generation_call"):
                 self.session.lose("server_tool_call")
@@ -278,7 +230,7 @@ class ThreadReader:
         )
         if not self.copied:
             run = self.session.tool_runs.setdefault(call, ToolRun())
-            wire.finish_run(run, text or "", time)
+            finish_run(run, text or "", time)
             self._agents(call, text or "")
         if self.items:
             self.outputs.append(message)
@@ -388,7 +340,7 @@ class ThreadReader:
         """Ends the answer that is coming in; its tools' results follow it."""
         if self.items:
             self._flush_orphan(side=False)
-            message = wire.answer(self.items, max(self.item_times, default=None), self.file)
+            message = content.answer(self.items, max(self.item_times, default=None), self.file)
             if self.copied:
                 self._append(message)
             else:
@@ -414,7 +366,7 @@ class ThreadReader:
             "openai_responses",
             self.model,
             response_id,
-            wire.usage(usage) if usage else Usage(),
+            content.usage(usage) if usage else Usage(),
             answer_us=min(times, default=None),
             end_us=max(times, default=None),
             clock="derived" if times else "none",
@@ -439,7 +391,7 @@ class ThreadReader:
             "openai_responses",
             self.model,
             response_id,
-            wire.usage(usage),
+            content.usage(usage),
             answer_us=time,
             end_us=time,
             clock="derived" if time is not None else "none",
@@ -490,7 +442,7 @@ class ThreadReader:
         wanted: list[Message] = []
         for item in history:
             if item.type == "message":
-                text, images = wire.content(item)
+                text, images = content.content(item)
                 role = {"user": "user", "assistant": "assistant"}.get(item.role or "", "system")
                 wanted.append(
                     Message(
@@ -509,7 +461,7 @@ class ThreadReader:
                     )
                 )
             elif item.type in wire.MODEL_ITEMS:
-                wanted.append(wire.answer([(item, number)], time, self.file))
+                wanted.append(content.answer([(item, number)], time, self.file))
             elif item.type == "compaction":
                 self.session.lose("encrypted_summary")
             elif item.type != "ghost_snapshot":
@@ -571,13 +523,3 @@ def _joined(
     else:
         ranges.append(more)
     return ranges
-
-
-def _uuid7_us(text: str | None) -> int | None:
-    """The time in a UUIDv7, in microseconds since the epoch; None for any other id."""
-    if text is None or len(text) != 36 or text[14] != "7":
-        return None
-    try:
-        return int(text[:8] + text[9:13], 16) * 1000
-    except ValueError:
-        return None

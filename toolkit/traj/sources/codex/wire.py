@@ -7,16 +7,11 @@ fields itself, and a `payload` of the same kind where there is one.
 
 from __future__ import annotations
 
-import hashlib
-import re
-from base64 import b64decode
-from binascii import Error as Base64Error
 from typing import Annotated, Any
 
 import msgspec
 from msgspec import Raw, Struct
 
-from traj.events import Attachment, Message, ToolCall, ToolRun, Usage
 from traj.sources.lines import Count, ExitCode
 
 NOTHING = Raw()
@@ -158,22 +153,6 @@ OUTPUTS = frozenset(
         "tool_search_output",
     )
 )
-_CALLS = MODEL_ITEMS - {"reasoning", "web_search_call", "image_generation_call"}
-
-
-def usage(raw: RawUsage) -> Usage:
-    """The schema's figures; the provider's meaning is the schema's already."""
-    figures = (raw.input_tokens, raw.cached_input_tokens, raw.output_tokens)
-    if not any(figures):
-        return Usage()
-    return Usage(
-        raw.input_tokens,
-        raw.cached_input_tokens,
-        raw.cache_write_input_tokens,
-        raw.output_tokens,
-        raw.reasoning_output_tokens,
-        "partial" if None in figures else "reported",
-    )
 
 
 def text_of(raw: Raw) -> str | None:
@@ -196,130 +175,6 @@ def text_of(raw: Raw) -> str | None:
     return data.decode()
 
 
-def content(payload: Payload) -> tuple[str | None, tuple[Attachment, ...]]:
-    """A message's text, its parts joined by line feeds, and its images."""
-    if payload.content is None or isinstance(payload.content, str):
-        return payload.content, ()
-    texts = [part.text for part in payload.content if part.text is not None]
-    images = [attachment(part) for part in payload.content if part.image_url]
-    return ("\n".join(texts) if texts else None), tuple(images)
-
-
-def attachment(part: Part) -> Attachment:
-    """What is kept of an image: its kind, its hash and its size."""
-    url = part.image_url or ""
-    if not url.startswith("data:"):
-        return Attachment(None, None, None)
-    kind, _, data = url[5:].partition(";base64,")
-    try:
-        payload = b64decode(data)
-    except (Base64Error, ValueError):
-        return Attachment(kind or None, None, None)
-    return Attachment(kind or None, hashlib.sha256(payload).hexdigest(), len(payload))
-
-
-def call_of(item: Payload) -> ToolCall | None:
-    """The tool call that an item is, if the agent (and not the provider) carries it out."""
-    if item.type not in _CALLS:
-        return None
-    name = item.name or {"local_shell_call": "local_shell", "tool_search_call": "tool_search"}.get(
-        item.type, "unknown"
-    )
-    raw = next((raw for raw in (item.arguments, item.input, item.action) if bytes(raw)), NOTHING)
-    if not item.call_id and not item.id:
-        return None
-    return ToolCall(item.call_id or item.id or "", name, text_of(raw) or "{}")
-
-
-def answer(items: list[tuple[Payload, int]], time_us: int | None, file: int) -> Message:
-    """A model's items as one message."""
-    texts: list[str] = []
-    thoughts: list[str] = []
-    calls: list[ToolCall] = []
-    for item, _ in items:
-        if item.type == "reasoning":
-            thoughts += [text for text in _summaries(item) if text]
-        elif item.type == "message":
-            text, _images = content(item)
-            if text is not None:
-                texts.append(text)
-        elif (call := call_of(item)) is not None:
-            calls.append(call)
-    return Message(
-        "assistant",
-        "\n".join(texts) if texts else None,
-        "\n".join(thoughts) if thoughts else None,
-        tuple(calls),
-        time_us=time_us,
-        file=file,
-        line=items[0][1] if items else None,
-    )
-
-
-def _summaries(item: Payload) -> list[str]:
-    text, _ = content(item)
-    try:
-        parts = msgspec.json.decode(item.summary, type=list[Part]) if bytes(item.summary) else []
-    except msgspec.DecodeError:
-        parts = []
-    return [text] if text else [part.text for part in parts if part.text]
-
-
-_EXIT = re.compile(r"^(?:Process exited with code|Exit code:?) (-?\d{1,9})", re.MULTILINE)
-_WALL = re.compile(r"^Wall time: ([0-9.]{1,15}) seconds", re.MULTILINE)
-
-
-Seconds = Annotated[float, msgspec.Meta(ge=0, le=1e9)]
-
-
-class _OldMetadata(Struct):
-    exit_code: ExitCode | None = None
-    duration_seconds: Seconds | None = None
-
-
-class _OldOutput(Struct):
-    metadata: _OldMetadata | None = None
-
-
-def finish_run(run: ToolRun, text: str, time: int | None) -> None:
-    """Writes down how a tool call ended, from the text of its result."""
-    ended = run.end_us is not None  # an event of the tool's own said so
-    if not ended:
-        run.end_us = time
-    if run.clock == "none" and run.end_us is not None and run.start_us is not None:
-        run.clock = "derived"
-    head = text[:400]
-    code = _EXIT.search(head)
-    wall = _WALL.search(head)
-    seconds = float(wall.group(1)) if wall and wall.group(1).count(".") <= 1 else None
-    if code:
-        run.exit_code = int(code.group(1))
-    elif text.startswith("{"):
-        try:
-            old = msgspec.json.decode(text, type=_OldOutput).metadata
-        except msgspec.DecodeError:
-            old = None
-        if old is not None:
-            run.exit_code, seconds = old.exit_code, old.duration_seconds
-    if seconds is not None and seconds > 0 and not ended and time is not None:
-        start = time - round(seconds * 1e6)
-        if run.start_us is not None and start >= run.start_us:
-            run.start_us, run.clock = start, "logged"
-    run.status = _status(head, run.exit_code)
-
-
-def _status(head: str, exit_code: ExitCode | None) -> str:
-    if "rejected by user" in head or "rejected:" in head[:40]:
-        return "rejected"
-    if head.startswith("aborted") or "aborted by user" in head:
-        return "interrupted"
-    if "timed out" in head[:80]:
-        return "timeout"
-    if exit_code:
-        return "error"
-    return "ok"
-
-
 def nested(raw: Raw, *keys: str) -> Any:
     """A value deep in a JSON object, None where the path does not lead to one."""
     try:
@@ -329,22 +184,3 @@ def nested(raw: Raw, *keys: str) -> Any:
     for key in keys:
         value = value.get(key) if isinstance(value, dict) else None
     return value
-
-
-class _Notification(Struct):
-    agent_path: str | None = None
-    status: dict[str, Raw] | str | None = None
-
-
-def reporter(text: str | None) -> str | None:
-    """The thread whose final report a message brings, if it is such a message."""
-    mark = "<subagent_notification>"
-    if text is None or not text.startswith(mark):
-        return None
-    body = text.removeprefix(mark).partition("</")[0]
-    try:
-        told = msgspec.json.decode(body.encode(), type=_Notification)
-    except (msgspec.DecodeError, UnicodeEncodeError):
-        return None
-    done = isinstance(told.status, dict) and "completed" in told.status
-    return told.agent_path if done else None

@@ -1,0 +1,61 @@
+"""The tree: modules stay small, say what they are for, and name things plainly."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+from conftest import ROOT
+from traj.exporters import TARGETS
+from traj.sources import SOURCES
+
+MODULES = sorted((ROOT / "toolkit" / "traj").rglob("*.py"))
+LONGEST = 300
+LONGER = {  # lines, each with its reason in AGENTS.md
+    "sources/codex/thread.py": 500,
+    "sources/claude_code/lane.py": 340,
+    "sources/claude_code/wire.py": 420,
+    "sources/claude_code/requests.py": 330,
+    "sources/codex/wire.py": 370,
+    "sources/claude_code/__init__.py": 310,
+    "dataset/write.py": 340,
+    "pipeline.py": 330,
+}
+FORBIDDEN = {"utils", "common", "helpers", "manager", "factory", "misc"}
+
+
+def name(path: Path) -> str:
+    return path.relative_to(ROOT / "toolkit" / "traj").as_posix()
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name)
+def test_modules_are_short_and_open_with_what_they_are_for(path):
+    """A docstring first, and at most 300 lines unless AGENTS.md says why."""
+    text = path.read_text()
+    assert ast.get_docstring(ast.parse(text))
+    assert len(text.splitlines()) <= LONGER.get(name(path), LONGEST)
+    assert not FORBIDDEN & set(path.with_suffix("").parts)
+
+
+def test_longer_modules_are_explained():
+    """Each exception to the length rule stands in AGENTS.md."""
+    manners = (ROOT / "AGENTS.md").read_text()
+    assert all(module in manners for module in LONGER)
+
+
+@pytest.mark.parametrize("dotted", [*SOURCES.values(), *TARGETS.values()])
+def test_every_registered_module_is_there(dotted):
+    """A registry entry leads to a module or package of that name."""
+    path = ROOT / "toolkit" / Path(*dotted.split("."))
+    assert path.with_suffix(".py").is_file() or (path / "__init__.py").is_file()
+
+
+def test_no_machine_is_named():
+    """Tracked text holds no path of a machine and no registry's host."""
+    for path in [*MODULES, *ROOT.glob("*.md"), *(ROOT / "schema").rglob("*")]:
+        if path.is_file():
+            text = path.read_text()
+            assert "/root/" not in text, path
+            assert "/work/" not in text, path
