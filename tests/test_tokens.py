@@ -48,10 +48,15 @@ def reference(ranks) -> tiktoken.Encoding:
     return tiktoken.Encoding("o200k", pat_str=PATTERN, mergeable_ranks=ranks, special_tokens={})
 
 
+# The two are built with different Unicode tables: U+323B0 is a letter to one (Unicode 17) and
+# unassigned to the other. Characters that this Python knows are assigned in both.
+assigned = st.characters(exclude_categories=["Cs", "Cn"])
+
+
 @settings(max_examples=300, deadline=None)
-@given(text=st.text(max_size=400))
+@given(text=st.text(assigned, max_size=400))
 def test_counts_are_tiktokens(reference, text):
-    """Any text has as many tokens as tiktoken's own encoder gives it."""
+    """Any text of assigned characters has as many tokens as tiktoken's own encoder gives it."""
     (count,) = open_tokenizer().count([text])
     assert count == len(reference.encode_ordinary(text))
 

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-import pyarrow as pa  # noqa: TID253 (nothing waits for tests)
-import pyarrow.parquet as pq  # noqa: TID253 (nothing waits for tests)
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
