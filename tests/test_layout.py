@@ -14,14 +14,12 @@ from traj.sources import SOURCES
 MODULES = sorted((ROOT / "toolkit" / "traj").rglob("*.py"))
 LONGEST = 300
 LONGER = {  # lines, each with its reason in AGENTS.md
-    "sources/codex/thread.py": 500,
+    "sources/codex/thread.py": 530,
     "sources/claude_code/lane.py": 340,
-    "sources/claude_code/wire.py": 420,
     "sources/claude_code/requests.py": 330,
-    "sources/codex/wire.py": 370,
-    "sources/claude_code/__init__.py": 310,
-    "dataset/write.py": 340,
-    "pipeline.py": 330,
+    "dataset/write.py": 320,
+    "exporters/aiperf_dag.py": 320,
+    "exporters/weka.py": 330,
 }
 FORBIDDEN = {"utils", "common", "helpers", "manager", "factory", "misc"}
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 from itertools import groupby
 from pathlib import Path
 
 import orjson
+import pyarrow as pa
 import pytest
 
 from conftest import SAMPLES
@@ -290,6 +292,23 @@ def test_foreign_files_are_refused(text, tmp_path):
 def test_time_stamps_are_read_exactly(text, expected):
     """Zones, fractions and their absence; what is no time is None."""
     assert lines.epoch_us(text) == expected
+
+
+def test_a_packed_rollout_is_read_as_it_was(tmp_path):
+    """Codex's archived sessions, packed with zstd, give what the plain file gives."""
+    (plain,) = sessions(SAMPLES / "hand_made" / "codex_fork_parent.jsonl")
+    packed = tmp_path / "rollout.jsonl.zst"
+    with pa.output_stream(str(packed), compression="zstd") as file:
+        file.write(plain.parts[0].path.read_bytes())
+    (found,) = sessions(tmp_path)
+    assert found.read().lanes == plain.read().lanes
+    assert found.read().files[0].bytes == packed.stat().st_size
+
+
+def test_a_pipe_is_not_waited_for(tmp_path):
+    """A named pipe that looks like a log is refused, not opened."""
+    os.mkfifo(tmp_path / "x.jsonl")
+    assert find([tmp_path]).refused[0][1] == "not a regular file"
 
 
 def test_a_file_that_grows_while_it_is_read_gives_a_whole_prefix(tmp_path):

@@ -2,9 +2,9 @@
 
 `o200k_base`, `cl100k_base` and `o200k_harmony` come compiled into toktok, whose counts are
 tiktoken's own (a test rebuilds tiktoken's encoder from its vocabulary and compares), so that they
-need no download and are several times faster. (The two know different versions of Unicode: a
-character assigned in 2025 may be a letter to one and nothing to the other.) Any other tiktoken encoding needs tiktoken's cache;
-any other model a `tokenizer.json`.
+need no download and are several times faster. The two know different versions of Unicode: a
+character assigned in 2025 may be a letter to one and nothing to the other. Any other tiktoken
+encoding needs tiktoken's cache; any other model a `tokenizer.json`.
 """
 
 from __future__ import annotations

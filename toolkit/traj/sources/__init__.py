@@ -23,7 +23,7 @@ SOURCES = {
     "claude_code": "traj.sources.claude_code",
     "codex": "traj.sources.codex",
 }
-SUFFIXES = (".jsonl",)
+SUFFIXES = (".jsonl", ".jsonl.zst")
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +100,8 @@ def _is_empty(path: Path) -> bool:
 
 
 def _locate(path: Path, names: Sequence[str]) -> Located | None:
+    if not path.is_file():
+        raise UsageError(f"{path}: not a regular file")
     lines = head(path)
     matches: list[Located] = []
     for name in names:

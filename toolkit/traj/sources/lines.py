@@ -8,9 +8,11 @@ what still does not fit is counted and passed over.
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import os
 import re
+import sys
 from collections.abc import Iterator
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
@@ -27,6 +29,7 @@ from traj.events import Session, SourceFile
 BLOCK_BYTES = 4 << 20
 HEAD_BYTES = 256 << 10
 HEAD_LINES = 40
+PACKED = ".zst"
 _UNDECODABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _UNKNOWN = "\ufffd"
 _LONE = re.compile("[\ud800-\udfff]")
@@ -61,7 +64,7 @@ class Head:
 def head(path: Path) -> Head:
     """The objects on the first lines of a file, for telling formats apart. Raises SourceError."""
     try:
-        with path.open("rb") as file:
+        with _open(path) as file:
             block = file.read(HEAD_BYTES)
             if b"\n" not in block:
                 block += file.readline()
@@ -82,41 +85,70 @@ def read(
     lines. Appends the file to `session.files` when done, and counts in `session.losses`:
     truncated_line, invalid_utf8, lone_surrogate, malformed_line, malformed_field.
     """
-    digest = hashlib.sha256()
     number = 0
-    size = 0
     decode = decoder.decode
+    counted = _Counted(path)
     try:
-        with path.open("rb") as file:
-            left = os.fstat(file.fileno()).st_size
-            while left > 0:
-                block = file.read(min(BLOCK_BYTES, left))
-                if not block:
-                    break
+        for block in counted.blocks():
+            lines = block.split(b"\n")
+            last = lines.pop()
+            for line in lines:
+                number += 1
+                try:
+                    yield number, line, decode(line)
+                except _UNDECODABLE:
+                    value = _lenient(line, decoder, session)
+                    if value is not None:
+                        yield number, line, value
+            if last.strip():
+                number += 1
+                try:
+                    yield number, last, decode(last)
+                except _UNDECODABLE:
+                    session.lose("truncated_line")
+    except OSError as error:
+        raise SourceError(f"{path}: {error.strerror or error}") from None
+    session.files.append(counted.file())
+
+
+class _Counted:
+    """The bytes of a file in blocks of whole lines, with their hash and number."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._digest = hashlib.sha256()
+        self._size = 0
+
+    def blocks(self) -> Iterator[bytes]:
+        """Blocks that end with a line feed, but for the last perhaps."""
+        packed = self._path.suffix == PACKED
+        with _open(self._path) as file:
+            left = sys.maxsize if packed else os.fstat(file.fileno()).st_size
+            while left > 0 and (block := file.read(min(BLOCK_BYTES, left))):
                 if not block.endswith(b"\n") and len(block) < left:
                     block += file.readline(left - len(block))
                 left -= len(block)
-                size += len(block)
-                digest.update(block)
-                lines = block.split(b"\n")
-                last = lines.pop()
-                for line in lines:
-                    number += 1
-                    try:
-                        yield number, line, decode(line)
-                    except _UNDECODABLE:
-                        value = _lenient(line, decoder, session)
-                        if value is not None:
-                            yield number, line, value
-                if last:
-                    number += 1
-                    try:
-                        yield number, last, decode(last)
-                    except _UNDECODABLE:
-                        session.lose("truncated_line")
-    except OSError as error:
-        raise SourceError(f"{path}: {error.strerror or error}") from None
-    session.files.append(SourceFile(path.name, digest.hexdigest(), size))
+                if not packed:
+                    self._size += len(block)
+                    self._digest.update(block)
+                yield block
+
+    def file(self) -> SourceFile:
+        """The file as it was read; a packed one by its packed bytes."""
+        if self._path.suffix == PACKED:
+            with self._path.open("rb") as file:
+                digest = hashlib.file_digest(file, "sha256").hexdigest()
+                return SourceFile(self._path.name, digest, os.fstat(file.fileno()).st_size)
+        return SourceFile(self._path.name, self._digest.hexdigest(), self._size)
+
+
+def _open(path: Path) -> io.BufferedReader:
+    """A log for reading, unpacked where it is packed with zstd (Codex's archived sessions)."""
+    if path.suffix != PACKED:
+        return path.open("rb")
+    import pyarrow as pa
+
+    return io.BufferedReader(pa.input_stream(str(path), compression="zstd"))
 
 
 def _lenient(line: bytes, decoder: msgspec.json.Decoder[T], session: Session) -> T | None:
