@@ -248,6 +248,7 @@ class _Reader:
         """Tells the lane again from its requests, where there are any."""
         requests = self.requests.get(reader.index)
         if not requests:
+            self.session.lose("attachment_not_rendered", reader.unrendered)
             return
         before = reader.steps[: self.starts[reader.index]]
         while before and not isinstance(before[-1], Answer):

@@ -66,6 +66,7 @@ class LaneReader:
         self.compacted = False
         self.rooted = False  # some line named a parent: the file holds a tree
         self.errors: list[Answer] = []  # failed attempts
+        self.unrendered = 0  # reminders of which the transcript does not say how they read
 
     # Lines
 
@@ -95,7 +96,7 @@ class LaneReader:
             prompt = line.attachment.prompt
             found = content.from_user(prompt, self.names, time, person, file, number)
         elif line.attachment and line.attachment.type != "prompt_snapshot":
-            self.session.lose("attachment_not_rendered")
+            self.unrendered += 1
         self._place(line, found)
 
     def assistant(self, line: wire.Line, time: int | None, file: int, number: int) -> None:

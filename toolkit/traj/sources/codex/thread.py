@@ -13,22 +13,15 @@ from collections.abc import Sequence
 from msgspec import Raw
 
 from traj.events import (
-    Lane,
     Message,
-    Rebase,
-    Sampling,
     Session,
     ToolRun,
-    Turn,
-    Usage,
-    numbered,
 )
 from traj.sources.codex import content, wire
+from traj.sources.codex.conversation import Conversation
 from traj.sources.codex.copies import Entry, first_own_line
 from traj.sources.codex.tools import finish_run
 from traj.sources.lines import epoch_us
-
-Key = tuple[str, str | None, str | None, tuple[str, ...]]
 
 
 class ThreadReader:
@@ -44,29 +37,17 @@ class ThreadReader:
         self.started_us: int | None = None
         self.lines: list[Entry] = []
         self.history: list[Entry] = []  # lines of other threads that this one goes on from
-        self.count = 0  # messages of the lane so far
-        self.context: list[tuple[int, int, int]] = []  # ranges of (lane, start, stop)
-        self.known: dict[Key, tuple[int, int]] = {}  # message to its lane and number
-        self.items: list[tuple[wire.Payload, int]] = []  # of the answer that is coming in
-        self.item_times: list[int] = []
-        self.outputs: list[Message] = []  # results that came before their answer was closed
+        self.talk = Conversation(session, index)
         self.names: dict[str, str] = {}  # tool call id to tool name
         self.persons: set[str] = set()  # texts that a person wrote
         self.totals: wire.RawUsage | None = None
-        self.orphan: tuple[wire.RawUsage, int | None, int, int, str | None] | None = None
-        self.model: str | None = None
-        self.effort: str | None = None
-        self.attempt = 0
-        self.errors: list[tuple[str, int | None, int]] = []
         self.spawned: dict[str, str] = {}  # thread id to the call that started it
         self.joined: dict[str, str] = {}  # thread id to the call that brought its report
-        self.file = 0
-        self.copied = False  # the line at hand is a copy of another thread's
         self.has_records = self.metered = False
 
     def line(self, line: wire.Line, file: int, number: int) -> None:
         """Takes one line; what it means is worked out in `finish`, when all are known."""
-        self.file = file
+        self.talk.file = file
         time = epoch_us(line.timestamp)
         payload = line.payload
         if payload is not None:
@@ -104,18 +85,20 @@ class ThreadReader:
         """Works out the lane's steps."""
         own = first_own_line(self.lines, self.meta, self.thread_id)
         self._meter()
-        self.copied = True
+        base = wire.nested(self.meta.base_instructions, "text")
+        self.talk.system = base or self.meta.instructions
+        self.talk.copied = True
         for entry in self.history + self.lines[:own]:
             self._line(entry)
-        self._close(None, None, "ok")
-        self.copied = False
+        self.talk.close(None, None, "ok")
+        self.talk.copied = False
         for entry in self.lines[own:]:
             if entry.time is not None and self.started_us is None:
                 self.started_us = entry.time
             self._line(entry)
-        self._close(None, None, "cancelled" if self.metered else "ok")
-        self._flush_orphan(side=False)
-        self._flush_errors()
+        self.talk.close(None, None, "cancelled" if self.metered else "ok")
+        self.talk.flush_orphan(side=False)
+        self.talk.flush_errors()
         self.lines.clear()
         self.history.clear()
 
@@ -129,7 +112,7 @@ class ThreadReader:
 
     def _line(self, entry: Entry) -> None:
         payload, kind, time, number = entry.payload, entry.kind, entry.time, entry.number
-        self.file = entry.file
+        self.talk.file = entry.file
         if kind == "response_item":
             self._item(payload, time, number)
         elif kind == "event_msg":
@@ -138,10 +121,10 @@ class ThreadReader:
             if payload.usage is not None:
                 self._usage(payload.usage, time, number, payload.response_id)
         elif kind == "turn_context":
-            self.model = payload.model or self.model
-            self.effort = payload.effort or self.effort
+            self.talk.model = payload.model or self.talk.model
+            self.talk.effort = payload.effort or self.talk.effort
         elif kind == "compacted":
-            self._compacted(payload, time, number)
+            self.talk.compacted(payload, time, number)
 
     def tie(self, threads: Sequence[ThreadReader]) -> None:
         """Finds the tool call that started this thread, and the one that brought its report."""
@@ -159,23 +142,23 @@ class ThreadReader:
     def _item(self, item: wire.Payload, time: int | None, number: int) -> None:
         kind = item.type or ""
         if kind == "message" and item.role != "assistant":
-            self._close(None, None, "cancelled" if self.metered else "ok")
+            self.talk.close(None, None, "cancelled" if self.metered else "ok")
             self._say(item, time, number)
         elif kind in wire.OUTPUTS:
             self._output(item, time, number)
         elif kind == "message" or kind in wire.MODEL_ITEMS:
-            if self.outputs and not self.metered:
-                self._close(None, None, "ok")
-            self._flush_errors()
-            self.items.append((item, number))
+            if self.talk.outputs and not self.metered:
+                self.talk.close(None, None, "ok")
+            self.talk.flush_errors()
+            self.talk.items.append((item, number))
             if time is not None:
-                self.item_times.append(time)
+                self.talk.item_times.append(time)
             self._begin_call(item, time)
         elif kind not in ("compaction", "compaction_summary", "ghost_snapshot"):
             self.session.lose(f"item:{kind[:40]}")
 
     def _say(self, item: wire.Payload, time: int | None, number: int) -> None:
-        self._flush_orphan(side=False)
+        self.talk.flush_orphan(side=False)
         text, images = content.content(item)
         role = "user" if item.role == "user" else "system"
         person = self.index == 0 and role == "user" and self._by_person(text)
@@ -184,7 +167,7 @@ class ThreadReader:
         if reporter is not None:
             brings = f"notification {reporter}"
             self.joined.setdefault(reporter, brings)
-        self._append(
+        self.talk.append(
             Message(
                 role,
                 text,
@@ -192,7 +175,7 @@ class ThreadReader:
                 time_us=time,
                 by_person=person,
                 brings=brings,
-                file=self.file,
+                file=self.talk.file,
                 line=number,
             )
         )
@@ -209,7 +192,7 @@ class ThreadReader:
                 self.session.lose("server_tool_call")
             return
         self.names[call.id] = call.name
-        if not self.copied:
+        if not self.talk.copied:
             run = self.session.tool_runs.setdefault(call.id, ToolRun())
             if run.start_us is None:
                 run.start_us = time
@@ -225,17 +208,17 @@ class ThreadReader:
             tool_call_id=call,
             name=self.names.get(call),
             time_us=time,
-            file=self.file,
+            file=self.talk.file,
             line=number,
         )
-        if not self.copied:
+        if not self.talk.copied:
             run = self.session.tool_runs.setdefault(call, ToolRun())
             finish_run(run, text or "", time)
             self._agents(call, text or "")
-        if self.items:
-            self.outputs.append(message)
+        if self.talk.items:
+            self.talk.outputs.append(message)
         else:
-            self._append(message)
+            self.talk.append(message)
 
     def _agents(self, call: str, text: str) -> None:
         """Sub-agents that a call started, or whose report it brought."""
@@ -258,14 +241,14 @@ class ThreadReader:
         elif kind in ("item_completed", "exec_command_end", "mcp_tool_call_end"):
             self._completed(event, time)
         elif kind == "turn_aborted":
-            self._close(None, None, "cancelled")
+            self.talk.close(None, None, "cancelled")
         elif kind == "task_complete":
-            self._close(None, None, "ok")
+            self.talk.close(None, None, "ok")
         elif kind in ("error", "stream_error"):
             text = wire.text_of(event.message) or kind
-            self.errors.append((text[:200], time, number))
+            self.talk.errors.append((text[:200], time, number))
         elif kind == "thread_rolled_back":
-            self._roll_back(event.num_turns or 0)
+            self.talk.roll_back(event.num_turns or 0)
         elif kind == "thread_name_updated":
             self.title = event.thread_name or self.title
         elif kind == "turn.completed" and event.usage is not None:
@@ -288,28 +271,23 @@ class ThreadReader:
     def _usage(
         self, usage: wire.RawUsage, time: int | None, number: int, response_id: str | None
     ) -> None:
-        if self.copied:
+        if self.talk.copied:
             self.session.lose("copied_turn")
-            self._close(None, None, "ok")
-        elif self.items:
-            self._close(usage, response_id, "ok")
+            self.talk.close(None, None, "ok")
+        elif self.talk.items:
+            self.talk.close(usage, response_id, "ok")
         else:
-            self._flush_orphan(side=False)
-            self.orphan = (usage, time, number, self.file, response_id)
+            self.talk.flush_orphan(side=False)
+            self.talk.orphan = (usage, time, number, self.talk.file, response_id)
 
     def _completed(self, event: wire.Payload, time: int | None) -> None:
         item = event.item
-        if item is not None and item.type not in (
-            "CommandExecution",
-            "McpToolCall",
-            "FileChange",
-            "CollabAgentToolCall",
-        ):
+        if item is not None and item.type not in wire.TOOL_ITEMS:
             if item.type in ("Reasoning", "AgentMessage") and event.started_at_ms:
-                self.item_times.append(event.started_at_ms * 1000)
+                self.talk.item_times.append(event.started_at_ms * 1000)
             return
         call = (item.id if item else event.call_id) or ""
-        if not call or self.copied:
+        if not call or self.talk.copied:
             return
         run = self.session.tool_runs.setdefault(call, ToolRun())
         code = item.exit_code if item else event.exit_code
@@ -323,203 +301,3 @@ class ThreadReader:
             run.end_us = time
             run.start_us = time - (took.secs * 1_000_000 + took.nanos // 1000)
             run.clock = "logged"
-
-    # The conversation
-
-    def _append(self, message: Message) -> None:
-        self.lane.steps.append(message)
-        self._enter(message)
-
-    def _enter(self, message: Message) -> None:
-        """The message is the next of the lane and of its context."""
-        self.known.setdefault(_key(message), (self.index, self.count))
-        self.context = _joined(self.context, (self.index, self.count, self.count + 1))
-        self.count += 1
-
-    def _close(self, usage: wire.RawUsage | None, response_id: str | None, status: str) -> None:
-        """Ends the answer that is coming in; its tools' results follow it."""
-        if self.items:
-            self._flush_orphan(side=False)
-            message = content.answer(self.items, max(self.item_times, default=None), self.file)
-            if self.copied:
-                self._append(message)
-            else:
-                self.lane.steps.append(self._turn(message, usage, response_id, status))
-                self._enter(message)
-        self.items, self.item_times = [], []
-        outputs, self.outputs = self.outputs, []
-        for output in outputs:
-            self._append(output)
-
-    def _turn(
-        self,
-        message: Message | None,
-        usage: wire.RawUsage | None,
-        response_id: str | None,
-        status: str,
-    ) -> Turn:
-        times = self.item_times
-        attempt, self.attempt = self.attempt, 0
-        calls = bool(message and message.tool_calls)
-        return Turn(
-            message,
-            "openai_responses",
-            self.model,
-            response_id,
-            content.usage(usage) if usage else Usage(),
-            answer_us=min(times, default=None),
-            end_us=max(times, default=None),
-            clock="derived" if times else "none",
-            system=wire.nested(self.meta.base_instructions, "text") or self.meta.instructions,
-            earlier_reasoning="encrypted",
-            stop_reason=None if status != "ok" else "tool_use" if calls else "end_turn",
-            status=status,
-            attempt=attempt,
-            sampling=Sampling(reasoning_effort=self.effort) if self.effort else None,
-            file=self.file,
-            line=message.line if message else None,
-        )
-
-    def _flush_orphan(self, side: bool) -> None:
-        """Usage without an answer in the record: a side request where compaction follows."""
-        if self.orphan is None:
-            return
-        usage, time, number, file, response_id = self.orphan
-        self.orphan = None
-        turn = Turn(
-            None,
-            "openai_responses",
-            self.model,
-            response_id,
-            content.usage(usage),
-            answer_us=time,
-            end_us=time,
-            clock="derived" if time is not None else "none",
-            earlier_reasoning="encrypted",
-            file=file,
-            line=number,
-        )
-        self.session.lose("answer_not_recorded")
-        if not side:
-            self.lane.steps.append(turn)
-            return
-        lane = next((x for x in self.session.lanes if x.name == f"compaction {self.index}"), None)
-        if lane is None:
-            lane = Lane("side", f"compaction {self.index}")
-            self.session.lanes.append(lane)
-        lane.steps.append(Rebase("edit" if lane.steps else None, tuple(self.context)))
-        lane.steps.append(turn)
-
-    def _flush_errors(self) -> None:
-        """Failed requests that came before what is next."""
-        for text, time, number in self.errors:
-            self.lane.steps.append(
-                Turn(
-                    None,
-                    "openai_responses",
-                    self.model,
-                    answer_us=time,
-                    end_us=time,
-                    clock="derived" if time is not None else "none",
-                    status="error",
-                    error=text,
-                    attempt=self.attempt,
-                    earlier_reasoning="encrypted",
-                    file=self.file,
-                    line=number,
-                )
-            )
-            self.attempt += 1
-        self.errors = []
-
-    def _compacted(self, payload: wire.Payload, time: int | None, number: int) -> None:
-        self._close(None, None, "ok")
-        self._flush_orphan(side=True)
-        history = payload.replacement_history
-        if history is None:
-            self._compacted_before_2026(payload, time, number)
-            return
-        wanted: list[Message] = []
-        for item in history:
-            if item.type == "message":
-                text, images = content.content(item)
-                role = {"user": "user", "assistant": "assistant"}.get(item.role or "", "system")
-                wanted.append(
-                    Message(
-                        role, text, attachments=images, time_us=time, file=self.file, line=number
-                    )
-                )
-            elif item.type in wire.OUTPUTS:
-                wanted.append(
-                    Message(
-                        "tool",
-                        wire.text_of(item.output),
-                        tool_call_id=item.call_id or "",
-                        time_us=time,
-                        file=self.file,
-                        line=number,
-                    )
-                )
-            elif item.type in wire.MODEL_ITEMS:
-                wanted.append(content.answer([(item, number)], time, self.file))
-            elif item.type == "compaction":
-                self.session.lose("encrypted_summary")
-            elif item.type != "ghost_snapshot":
-                self.session.lose(f"item:{(item.type or '')[:40]}")
-        self._replace(wanted)
-
-    def _compacted_before_2026(self, payload: wire.Payload, time: int | None, number: int) -> None:
-        """Older files say only the summary: what else was kept is not recorded."""
-        self.session.lose("compaction_history_unknown")
-        text = wire.text_of(payload.message)
-        self._replace([Message("user", text, time_us=time, file=self.file, line=number)])
-
-    def _replace(self, wanted: list[Message]) -> None:
-        """The context becomes these messages; those that were there before are pointed at."""
-        ranges: list[tuple[int, int, int]] = []
-        used: set[tuple[int, int]] = set()
-        for message in wanted:
-            place = self.known.get(_key(message))
-            if place is None or place in used:
-                self.lane.steps.append(message)
-                place = (self.index, self.count)
-                self.known[_key(message)] = place
-                self.count += 1
-            used.add(place)
-            ranges = _joined(ranges, (place[0], place[1], place[1] + 1))
-        self.context = ranges
-        self.lane.steps.append(Rebase("compaction", tuple(ranges)))
-
-    def _roll_back(self, turns: int) -> None:
-        """Drops the last prompts of a person and all that came after them."""
-        self._close(None, None, "ok")
-        prompts = [number for number, message in numbered(self.lane.steps) if message.by_person]
-        if not 0 < turns <= len(prompts):
-            return
-        first = prompts[-turns]
-        kept = [
-            (lane, start, min(stop, first) if lane == self.index else stop)
-            for lane, start, stop in self.context
-        ]
-        self.context = [part for part in kept if part[1] < part[2]]
-        self.lane.steps.append(Rebase("rewind", tuple(self.context)))
-
-
-def _key(message: Message) -> Key:
-    """What makes two messages the same, ids of tool calls included."""
-    return (
-        message.role,
-        message.content,
-        message.tool_call_id,
-        tuple(call.id for call in message.tool_calls),
-    )
-
-
-def _joined(
-    ranges: list[tuple[int, int, int]], more: tuple[int, int, int]
-) -> list[tuple[int, int, int]]:
-    if ranges and ranges[-1][0] == more[0] and ranges[-1][2] == more[1]:
-        ranges[-1] = (more[0], ranges[-1][1], more[2])
-    else:
-        ranges.append(more)
-    return ranges

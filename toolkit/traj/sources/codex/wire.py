@@ -145,6 +145,7 @@ MODEL_ITEMS = frozenset(
         "image_generation_call",
     )
 )
+TOOL_ITEMS = frozenset(("CommandExecution", "McpToolCall", "FileChange", "CollabAgentToolCall"))
 OUTPUTS = frozenset(
     (
         "function_call_output",
