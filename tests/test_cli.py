@@ -24,7 +24,7 @@ def test_record_and_validate_end_with_0_and_say_what_they_did(tmp_path):
     done = traj("record", CODEX, "-o", tmp_path / "x.traj", "--no-scrub")
     assert done.returncode == 0, done.stderr
     assert "recorded 8 sessions" in done.stdout
-    assert "not scrubbed" in done.stdout
+    assert "NOT SCRUBBED" in done.stdout
     checked = traj("validate", tmp_path / "x.traj")
     assert checked.returncode == 0
     assert "sound: " in checked.stdout
@@ -64,7 +64,7 @@ def test_a_damaged_dataset_is_found_and_ends_with_1(tmp_path):
         (["record", "empty.jsonl", "-o", "x", "--no-scrub"], "empty.jsonl: empty file"),
         (["record", "foreign.jsonl", "-o", "x", "--no-scrub"], "not a session log"),
         (["record", "folder", "-o", "x", "--no-scrub"], "folder: no sessions in it"),
-        (["record", "foreign.jsonl", "-o", "x"], "--no-scrub"),
+        (["record", "foreign.jsonl", "-o", "x", "--scrub"], "scrubbing is not built"),
         (["record", "empty.jsonl", "-o", "x", "--no-scrub", "--format", "odd"], "unknown format"),
         (["record", "empty.jsonl", "-o", "x", "--no-scrub", "--tokenizer", "odd"], "odd"),
         (["validate", "nowhere"], "nowhere: no such dataset folder"),

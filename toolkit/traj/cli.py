@@ -78,8 +78,8 @@ def record(
     ] = None,
     scrub: Annotated[
         bool,
-        typer.Option("--scrub/--no-scrub", help="Remove secrets. Not built yet: say --no-scrub."),
-    ] = True,
+        typer.Option("--scrub/--no-scrub", help="Remove secrets: not built yet, so nothing is."),
+    ] = False,
     tokenizer: Annotated[
         str, typer.Option(help="A tiktoken encoding, or the path of a tokenizer.json.")
     ] = "o200k_base",
@@ -92,7 +92,7 @@ def record(
     from traj.report.text import recording
 
     if scrub:
-        raise UsageError("scrubbing is not built yet: give --no-scrub to record as it is")
+        raise UsageError("scrubbing is not built yet: leave out --scrub to record as it is")
     with _progress("recording", quiet or as_json) as progress:
         report = record_sessions(
             sources,

@@ -30,7 +30,6 @@ class ThreadReader:
     def __init__(self, session: Session, index: int, thread_id: str) -> None:
         self.session = session
         self.index = index
-        self.lane = session.lanes[index]
         self.thread_id = thread_id
         self.meta = wire.Payload()
         self.title: str | None = None
@@ -58,9 +57,8 @@ class ThreadReader:
             payload = line
             kind = "response_item" if line.type else "session_meta"
             time = None if kind == "response_item" else time
-        if kind == "session_meta":
-            if not self.lines and self.meta.id is None:
-                self.meta = payload
+        if kind == "session_meta" and self.meta.id is None and not self.lines:
+            self.meta = payload
         elif kind == "event_msg":
             self._note(payload)
         self.lines.append(Entry(payload, kind, time, file, number, line.ordinal))
@@ -105,10 +103,9 @@ class ThreadReader:
     def _meter(self) -> None:
         """How the file says what a request cost, and so where its answer ends."""
         entries = self.history + self.lines
-        self.has_records = any(entry.kind == "token_usage_record" for entry in entries)
-        self.metered = self.has_records or any(
-            entry.payload.type == "token_count" and entry.payload.info for entry in entries
-        )
+        self.has_records = any(e.kind == "token_usage_record" for e in entries)
+        counts = (e.payload for e in entries if e.payload.type == "token_count")
+        self.metered = self.has_records or any(payload.info for payload in counts)
 
     def _line(self, entry: Entry) -> None:
         payload, kind, time, number = entry.payload, entry.kind, entry.time, entry.number
@@ -128,13 +125,14 @@ class ThreadReader:
 
     def tie(self, threads: Sequence[ThreadReader]) -> None:
         """Finds the tool call that started this thread, and the one that brought its report."""
-        if self.lane.kind != "subagent":
+        lane = self.session.lanes[self.index]
+        if lane.kind != "subagent":
             return
-        self.lane.name = self.meta.agent_nickname
+        lane.name = self.meta.agent_nickname
         for other in threads:
-            self.lane.spawned_by = self.lane.spawned_by or other.spawned.get(self.thread_id)
-            self.lane.joined_by = self.lane.joined_by or other.joined.get(self.thread_id)
-        if self.lane.spawned_by is None:
+            lane.spawned_by = lane.spawned_by or other.spawned.get(self.thread_id)
+            lane.joined_by = lane.joined_by or other.joined.get(self.thread_id)
+        if lane.spawned_by is None:
             self.session.lose("subagent_without_call")
 
     # Lines
@@ -199,9 +197,7 @@ class ThreadReader:
 
     def _output(self, item: wire.Payload, time: int | None, number: int) -> None:
         call = item.call_id or ""
-        text = wire.text_of(item.output)
-        if item.type == "tool_search_output":
-            text = wire.text_of(item.tools)
+        text = wire.text_of(item.tools if item.type == "tool_search_output" else item.output)
         message = Message(
             "tool",
             text,
