@@ -126,12 +126,6 @@ def span(start: int, stop: int) -> dict[str, int]:
     return {"start": start, "stop": stop}
 
 
-def tie_turns(tables: Rows) -> None:
-    """Two turns start together, that of the later lane first."""
-    put("turns", "one", 3, lane=2)(tables)
-    put("turns", "one", 4, lane=1, start_us=420_000)(tables)
-
-
 def swap_calls(tables: Rows) -> None:
     """The two calls of one answer change their numbers."""
     first, second = (find(tables, "tool_calls", "one", number) for number in (1, 2))
@@ -326,7 +320,6 @@ PLANTED = (
     Plant("dense_numbers", "context", put("turns", "two", 6, context=2)),
     Plant("dense_lanes", "gap", put("turns", "one", 8, lane=5)),
     Plant("turns_by_start", "earlier", put("turns", "one", 4, start_us=410_000)),
-    Plant("turns_by_start", "tied", tie_turns),
     Plant("messages_by_lane", "swapped", put("messages", "one", 3, lane=2)),
     Plant("lane_facts", "kind", put("turns", "one", 5, lane_kind="side")),
     Plant("lane_facts", "name", put("turns", "one", 5, lane_name="Plan")),

@@ -59,6 +59,12 @@ def build(
         requests(index, lane, messages.first, is_copy) for index, lane in enumerate(session.lanes)
     ]
     ordered = arrange(session, lanes)
+    silent = (
+        lane
+        for index, lane in enumerate(session.lanes)
+        if lane.kind == "subagent" and not lanes[index]
+    )
+    session.lose("subagent_without_turns", sum(1 for _ in silent))
     session.lose("attachment_payload", sum(len(m.attachments) for m in messages.all))
     session.lose("unmatched_tool_result", messages.unmatched)
     prompts = _prompts(session, counter)

@@ -25,6 +25,7 @@ class Request(Struct):
     person_us: int | None  # when a person had written what it needed of them
     brought: list[str]  # tool calls whose results, and reports, are new in it
     start_us: int | None = None
+    clock: str = "none"
     waits: list[tuple[int, int]] = field(default_factory=list)  # (lane, order)
     number: int = -1
 
@@ -141,6 +142,8 @@ def _start_times(found: list[Request]) -> None:
             if start is not None and before is not None:
                 start = max(start, before)  # where time stamps run backwards, the order decides
         request.start_us = start
+        timed = start is not None or turn.end_us is not None
+        request.clock = "none" if not timed else turn.clock if turn.clock != "none" else "derived"
         before = before if start is None else start
         if turn.end_us is not None:
             end = turn.end_us if end is None else max(end, turn.end_us)

@@ -13,8 +13,9 @@ Key = tuple[int, int]
 def arrange(session: Session, lanes: list[list[Request]]) -> list[Request]:
     """Sets `waits` and `number` of every request and gives them in the order of their numbers.
 
-    By start, earlier lanes first; but never before what a request waits for. Where damaged times
-    or ids make a circle of the waits, one is dropped and counted (broken_dependency).
+    By start, earlier lanes first; but never before what a request waits for, which it needed: a
+    start before the start of that is raised to it. Where damaged ids make a circle of the waits,
+    one is dropped and counted (broken_dependency).
     """
     _link(session, lanes)
     every = {request.key: request for lane in lanes for request in lane}
@@ -37,8 +38,20 @@ def arrange(session: Session, lanes: list[list[Request]]) -> list[Request]:
         for other in after.get(key, ()):
             blocked[other] -= 1
             if blocked[other] == 0:
+                _raise_start(session, every[other], times)
                 heappush(ready, (times[other], other))
     return ordered
+
+
+def _raise_start(session: Session, request: Request, times: dict[Key, int]) -> None:
+    """A request cannot have been sent before what it waits for was sent."""
+    earliest = max(times[key] for key in request.waits)
+    times[request.key] = max(times[request.key], earliest)
+    if request.start_us is not None and request.start_us < earliest:
+        request.start_us = earliest
+        if request.clock != "derived":
+            request.clock = "derived"
+            session.lose("clock_disorder")
 
 
 def _link(session: Session, lanes: list[list[Request]]) -> None:

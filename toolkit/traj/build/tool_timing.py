@@ -43,7 +43,7 @@ def tool_calls(session: Session, ordered: list[Request], messages: Messages) -> 
                     "category": category(call.name, call.arguments),
                     "start_us": start,
                     "end_us": end if start is None or end is None else max(start, end),
-                    "clock": run.clock if start is not None or end is not None else "none",
+                    "clock": _clock(run, start, end),
                     "permission_us": run.permission_us,
                     "status": run.status,
                     "exit_code": run.exit_code,
@@ -59,19 +59,26 @@ def tool_calls(session: Session, ordered: list[Request], messages: Messages) -> 
     return Columns.of_rows("tool_calls", rows)
 
 
+def _clock(run: ToolRun, start: int | None, end: int | None) -> str:
+    if start is None and end is None:
+        return "none"
+    return "derived" if run.clock == "none" else run.clock
+
+
 def _since(time: int | None, base: int | None) -> int | None:
     return None if time is None or base is None else max(0, time - base)
 
 
 def spans(session: Session, request: Request | None) -> list[Span]:
-    """When the tools ran that a request's answer asked for, in epoch microseconds."""
-    if request is None or request.turn.answer is None:
+    """When the tools ran that a request's answer asked for, from the trajectory's start."""
+    base = session.started_us
+    if request is None or request.turn.answer is None or base is None:
         return []
     found: list[Span] = []
     for call in request.turn.answer.tool_calls:
         run = session.tool_runs.get(call.id, _NEVER_RAN)
         if run.start_us is not None and run.end_us is not None and run.end_us > run.start_us:
-            found.append((run.start_us, run.end_us))
+            found.append((run.start_us - base, run.end_us - base))
     return found
 
 

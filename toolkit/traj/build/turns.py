@@ -13,6 +13,7 @@ from traj.build.tool_timing import spans, split_delay
 from traj.events import Session
 
 Prompt = tuple[str, int]  # prompt_id and tokens
+Key = tuple[int, int]  # lane, order in it
 
 
 class Lengths:
@@ -71,6 +72,7 @@ def turns(
     lengths = Lengths(messages)
     base = session.started_us
     by_key = {request.key: request for request in ordered}
+    times = {request.key: _times(request, base) for request in ordered}
     for request in ordered:
         turn, usage = request.turn, request.turn.usage
         described = session.lanes[request.lane]
@@ -78,11 +80,11 @@ def turns(
         tools = prompts.get(("tools", turn.tools or ""))
         front = [prompt for prompt in (tools, system) if prompt is not None]
         counted, cached, output = lengths.of(request, front)
-        start, end = _since(request.start_us, base), _since(turn.end_us, base)
-        if start is not None and end is not None:
-            end = max(start, end)
+        start, end = times[request.key]
         first = _since(turn.first_token_us, base)
-        delay, tool, user = _delay(session, request, by_key, base)
+        if first is not None and (start is None or end is None or not start <= first <= end):
+            first = None
+        delay, tool, user = _delay(session, request, by_key, times)
         unseen = None
         if request.reason is not None and usage.input_tokens is not None:
             unseen = usage.input_tokens - counted
@@ -102,7 +104,7 @@ def turns(
                 "delay_us": delay,
                 "tool_us": tool,
                 "user_us": user,
-                "clock": turn.clock if start is not None or end is not None else "none",
+                "clock": request.clock,
                 "api": turn.api,
                 "model": turn.model,
                 "response_id": turn.response_id,
@@ -145,19 +147,26 @@ def _since(time: int | None, base: int | None) -> int | None:
     return None if time is None or base is None else max(0, time - base)
 
 
+def _times(request: Request, base: int | None) -> tuple[int | None, int | None]:
+    """Start and end from the trajectory's start; the end never before the start."""
+    start, end = _since(request.start_us, base), _since(request.turn.end_us, base)
+    return start, end if start is None or end is None else max(start, end)
+
+
 def _delay(
     session: Session,
     request: Request,
-    by_key: dict[tuple[int, int], Request],
-    base: int | None,
+    by_key: dict[Key, Request],
+    times: dict[Key, tuple[int | None, int | None]],
 ) -> tuple[int | None, int | None, int | None]:
     """Delay, tool part and person's part; all null where a time that they need is unknown."""
-    start = request.start_us
+    start, base = times[request.key][0], session.started_us
     if start is None or base is None:
         return None, None, None
-    ends = [by_key[key].turn.end_us for key in request.waits]
+    ends = [times[key][1] for key in request.waits]
     if any(end is None for end in ends):
         return None, None, None
-    waited_until = max((end for end in ends if end is not None), default=base)
+    waited_until = max((end for end in ends if end is not None), default=0)
     before = by_key.get((request.lane, request.order - 1))
-    return split_delay(start, waited_until, spans(session, before), request.person_us)
+    person = None if request.person_us is None else request.person_us - base
+    return split_delay(start, waited_until, spans(session, before), person)

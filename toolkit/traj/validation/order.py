@@ -80,16 +80,14 @@ def dense_lanes(tables: Tables) -> Iterator[Fault]:
 
 
 def turns_by_start(tables: Tables) -> Iterator[Fault]:
-    """Turns are numbered in the order of their starts, at one instant in that of their lanes."""
+    """Turns are numbered in the order of their starts."""
     import polars as pl
 
-    rows = tables.frame("turns", ["trajectory_id", "turn", "lane", "start_us"])
+    rows = tables.frame("turns", ["trajectory_id", "turn", "start_us"])
     rows = rows.drop_nulls("start_us").sort("trajectory_id", "turn")
-    start, lane = (pl.col(name).shift().over("trajectory_id") for name in ("start_us", "lane"))
-    later = pl.col("start_us") < start
-    tied = (pl.col("start_us") == start) & (pl.col("lane") < lane)
+    later = pl.col("start_us") < pl.col("start_us").shift().over("trajectory_id")
     what = "the turn started before the turn in front of it"
-    yield from faults("turns", rows.filter(later | tied), what, show=["start_us"])
+    yield from faults("turns", rows.filter(later), what, show=["start_us"])
 
 
 def messages_by_lane(tables: Tables) -> Iterator[Fault]:

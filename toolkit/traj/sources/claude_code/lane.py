@@ -223,7 +223,9 @@ class LaneReader:
         """Goes over to a branch that was left before."""
         entries: list[Entry] = []
         step: str | None = uuid
-        while step is not None and step in self.nodes:
+        seen: set[str] = set()  # damaged parents may lead in a circle
+        while step is not None and step in self.nodes and step not in seen:
+            seen.add(step)
             place = self._place_of(step)
             if place is not None:
                 del self.path[place + 1 :]
@@ -234,9 +236,12 @@ class LaneReader:
             step = parent
         else:
             self.path.clear()
+        on_path = {id(entry) for entry in self.path}
         for entry in reversed(entries):
-            self.path.append(entry)
-            self.at[entry.uuid] = len(self.path) - 1
+            if id(entry) not in on_path:
+                on_path.add(id(entry))
+                self.path.append(entry)
+                self.at[entry.uuid] = len(self.path) - 1
         self._rebase("rewind")
 
     def _rebase(self, reason: str) -> None:
