@@ -86,7 +86,7 @@ def _duration(turns: Columns, calls: Columns, messages: Messages, base: int | No
     if base is None:
         return None
     times = [*turns["end_us"], *turns["start_us"], *calls["end_us"]]
-    times += [m.time_us - base for m in messages.all if m.time_us is not None]
+    times += [max(0, m.time_us - base) for m in messages.all if m.time_us is not None]
     return max((time for time in times if time is not None), default=None)
 
 
