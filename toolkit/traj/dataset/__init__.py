@@ -13,7 +13,7 @@ trajectory rewrites one shard.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -146,7 +146,7 @@ class Dataset:
         self,
         tables: Sequence[str] = TRAJECTORY_TABLES,
         split: str | None = None,
-        columns: dict[str, Sequence[str]] | None = None,
+        columns: Mapping[str, Sequence[str]] | None = None,
     ) -> Iterator[Rows]:
         """Trajectories one after another, in the order of their ids, a row group in memory at a
         time. `columns` narrows tables; `trajectory_id` is always read."""

@@ -1,0 +1,141 @@
+"""Prompts as cache blocks: which blocks two requests of a trajectory share.
+
+A prompt is laid out as a row of parts, each a run of tokens with a place: the part that the record
+lacks, tool definitions, system prompt, messages. Where a part ends is fixed when it first appears
+behind the same parts (`_Node`); a later prompt that begins with the same parts has them in the same
+places. What is new fills the prompt to its length, shared out by the parts' own token counts, so a
+prompt ends where the provider's figure says although the dataset counts with another tokenizer.
+
+A block is BLOCK tokens; its id stands for all tokens up to its end (parts, and where in them). So
+two prompts whose common parts are N tokens long have floor(N / BLOCK) equal ids in front, and no
+other. Ids are numbered from 1 by first appearance in the trajectory.
+
+A prompt that is shorter than the parts it repeats (a provider that stopped sending earlier
+reasoning) keeps as much of the front as leaves room for its new parts.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+BLOCK = 64
+
+Part = tuple[str, int]  # what it is, and its tokens by the dataset's own count
+Segment = tuple[int, int, int]  # node, first token of it, number of tokens
+
+
+@dataclass(slots=True)
+class _Node:
+    """A part in its place behind other parts."""
+
+    number: int
+    start: int
+    stop: int
+    following: dict[str, _Node] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class Layout:
+    """A prompt as it stands, to be extended by the next one of its context."""
+
+    node: _Node
+    length: int = 0
+    nodes: list[_Node] = field(default_factory=list)
+    blocks: list[int] = field(default_factory=list)  # ids of the whole blocks
+    rest: list[Segment] = field(default_factory=list)  # of the block that is not whole yet
+
+
+class Blocks:
+    """The blocks of one trajectory."""
+
+    def __init__(self) -> None:
+        self._root = _Node(0, 0, 0)
+        self._nodes = 0
+        self._ids: dict[tuple[int, tuple[Segment, ...]], int] = {}
+        self._last = 0
+
+    def empty(self) -> Layout:
+        return Layout(self._root)
+
+    def extend(self, layout: Layout, parts: Sequence[Part], length: int) -> list[int]:
+        """Lays parts behind what is there, to a prompt of `length` tokens; gives its block ids."""
+        known = 0
+        while known < len(parts) and (node := layout.node.following.get(parts[known][0])):
+            self._put(layout, node)
+            known += 1
+        self._put_new(layout, parts[known:], length)
+        return self._whole(layout, length)
+
+    def _put_new(self, layout: Layout, parts: Sequence[Part], length: int) -> None:
+        counted = sum(tokens for _, tokens in parts)
+        start = layout.length if length > layout.length else max(0, length - counted)
+        room, done = max(0, length - start), 0
+        for number, (what, tokens) in enumerate(parts, 1):
+            before = start
+            done += tokens
+            share = done / counted if counted else number / len(parts)
+            stop = length - room + round(room * share)
+            self._nodes += 1
+            node = _Node(self._nodes, before, max(before, stop))
+            layout.node.following[what] = node
+            self._put(layout, node)
+            start = node.stop
+
+    def _put(self, layout: Layout, node: _Node) -> None:
+        if node.start < layout.length:
+            self._cut(layout, node.start)
+        layout.node = node
+        layout.nodes.append(node)
+        self._fill(layout, node, node.start, node.stop)
+
+    def _fill(self, layout: Layout, node: _Node, start: int, stop: int) -> None:
+        """Adds the node's tokens from place `start` to `stop`, and closes the blocks they fill."""
+        while start < stop:
+            end = min(stop, (start // BLOCK + 1) * BLOCK)
+            layout.rest.append((node.number, start - node.start, end - start))
+            if end % BLOCK == 0:
+                before = layout.blocks[-1] if layout.blocks else 0
+                layout.blocks.append(self._id(before, layout.rest))
+                layout.rest.clear()
+            start = end
+        layout.length = stop
+
+    def _cut(self, layout: Layout, length: int) -> None:
+        """Takes tokens off the end."""
+        nodes = layout.nodes
+        while nodes and nodes[-1].start >= length:
+            nodes.pop()
+        del layout.blocks[length // BLOCK :]
+        layout.rest.clear()
+        # The block that the cut goes through is filled anew, from the parts that lie in it.
+        start, stop = length - length % BLOCK, length
+        inside: list[tuple[_Node, int, int]] = []
+        for node in reversed(nodes):
+            if stop <= start:
+                break
+            inside.append((node, max(start, node.start), min(stop, node.stop)))
+            stop = min(stop, node.start)  # an earlier cut may have gone through the node before
+        for node, first, last in reversed(inside):
+            self._fill(layout, node, first, last)
+        layout.length = length
+
+    def _id(self, before: int, segments: list[Segment]) -> int:
+        key = (before, tuple(segments))
+        found = self._ids.get(key)
+        if found is None:
+            self._last += 1
+            found = self._ids[key] = self._last
+        return found
+
+    def _whole(self, layout: Layout, length: int) -> list[int]:
+        """The ids of the prompt's whole blocks. Where a repeated prompt was reported longer than
+        its parts, what fills it up is like nothing else.
+        """
+        missing = length // BLOCK - len(layout.blocks)
+        fill = range(self._last + 1, self._last + 1 + max(0, missing))
+        self._last += len(fill)
+        return layout.blocks[: length // BLOCK] + list(fill)
