@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from traj import __version__, schema
-from traj.build import Built, build
+from traj.build import AnswerKey, Built, build
 from traj.build.tokens import DEFAULT, Counter, open_tokenizer
 from traj.build.trajectory import trajectory_id
 from traj.dataset import MANIFEST, Dataset, Manifest
@@ -33,6 +33,7 @@ from traj.dataset.fingerprint import fingerprint
 from traj.errors import SourceError, UsageError
 from traj.sources import SessionFiles, find
 
+Rank = tuple[int, int, str]  # held before (0) or new (1), end of the session, trajectory
 Progress = Callable[[int, int], None]  # bytes done, bytes in all
 
 
@@ -166,16 +167,16 @@ class _Merge:
     ) -> None:
         self.out, self.shards, self.counter, self.jobs = out, shards, counter, jobs
         self.progress = progress
-        self.owners: dict[str, tuple[int, int, str]] = {}  # response id: rank, end, trajectory
-        self.copies: dict[str, set[str]] = {}  # trajectory: response ids that are not its own
+        self.owners: dict[AnswerKey, Rank] = {}
+        self.copies: dict[str, set[AnswerKey]] = {}  # trajectory: answers that are not its own
         self.done: dict[str, tuple[dict[str, int], dict[str, int], int]] = {}
         self.problems: dict[str, str] = {}  # trajectory: why it could not be read
 
     def run(self, old: Manifest, todo: dict[str, SessionFiles]) -> Manifest:
         """The merged dataset's manifest, not committed yet."""
-        for trajectory, response in self._responses(old):
+        for trajectory, answer in self._answers(old):
             if trajectory not in todo:
-                self.owners[response] = (0, 0, trajectory)
+                self.owners[answer] = (0, 0, trajectory)
         manifest = self._pass(old, todo, {})
         while self.copies:
             copies, self.copies = self.copies, {}
@@ -196,19 +197,26 @@ class _Merge:
         for name, problem in self.problems.items():
             report.problems.append((str(sessions[name].parts[0].path), problem))
 
-    def _responses(self, old: Manifest) -> Iterator[tuple[str, str]]:
-        rows = Dataset(self.out, old).table("turns", ["trajectory_id", "response_id"])
-        for batch in rows.to_batches():
-            for trajectory, response in zip(*(c.to_pylist() for c in batch.columns), strict=True):
+    def _answers(self, old: Manifest) -> Iterator[tuple[str, AnswerKey]]:
+        dataset = Dataset(self.out, old)
+        heads = dataset.table("trajectories", ["trajectory_id", "started_at"])
+        ids, moments = heads.column(0).to_pylist(), heads.column(1).cast("int64").to_pylist()
+        started: dict[str, int | None] = dict(zip(ids, moments, strict=True))
+        turns = dataset.table("turns", ["trajectory_id", "response_id", "end_us"])
+        for batch in turns.to_batches():
+            for name, response, end in zip(*(c.to_pylist() for c in batch.columns), strict=True):
+                base = started.get(name)
                 if response is not None:
-                    yield trajectory, response
+                    yield name, (response, None if end is None or base is None else base + end)
 
     def _pass(
-        self, old: Manifest, todo: dict[str, SessionFiles], copies: dict[str, set[str]]
+        self, old: Manifest, todo: dict[str, SessionFiles], copies: dict[str, set[AnswerKey]]
     ) -> Manifest:
         return writing.update(self.out, old, self.shards, self._built(todo, copies), set(todo))
 
-    def _built(self, todo: dict[str, SessionFiles], copies: dict[str, set[str]]) -> Iterator[Built]:
+    def _built(
+        self, todo: dict[str, SessionFiles], copies: dict[str, set[AnswerKey]]
+    ) -> Iterator[Built]:
         sizes = {name: sum(p.path.stat().st_size for p in s.parts) for name, s in todo.items()}
         whole, seen = sum(sizes.values()), 0
         tasks = ((session, frozenset(copies.get(name, ()))) for name, session in todo.items())
@@ -229,29 +237,27 @@ class _Merge:
             self._claim(mine)
             yield mine
 
-    def _foreign(self, built: Built) -> frozenset[str]:
+    def _foreign(self, built: Built) -> frozenset[AnswerKey]:
         """The turns of a session that belong to others: to what the dataset held before, else to
         the session that ended first."""
         rank = _rank(built)
-        return frozenset(
-            response for response in built.response_ids if self.owners.get(response, rank) < rank
-        )
+        return frozenset(answer for answer in built.answers if self.owners.get(answer, rank) < rank)
 
     def _claim(self, built: Built) -> None:
         """Writes down whose these turns are; sessions that held them wrongly come up again."""
         rank = _rank(built)
-        for response in built.response_ids:
-            owner = self.owners.get(response, rank)
-            self.owners[response] = rank
+        for answer in built.answers:
+            owner = self.owners.get(answer, rank)
+            self.owners[answer] = rank
             if owner[2] != rank[2]:
-                self.copies.setdefault(owner[2], set()).add(response)
+                self.copies.setdefault(owner[2], set()).add(answer)
 
 
-def _rank(built: Built) -> tuple[int, int, str]:
+def _rank(built: Built) -> Rank:
     return 1, built.end_us, built.trajectory_id
 
 
-Task = tuple[SessionFiles, frozenset[str]]
+Task = tuple[SessionFiles, frozenset[AnswerKey]]
 
 
 def _run(tasks: Iterable[Task], counter: Counter, processes: int) -> Iterator[Built | SourceError]:

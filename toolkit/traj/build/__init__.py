@@ -21,6 +21,10 @@ from traj.build.trajectory import trajectory, trajectory_id
 from traj.build.turns import Prompt, turns
 from traj.events import Session, Turn
 
+# What tells an answer from all others: the provider's id, and when it ended (epoch microseconds).
+# Copies keep both; some gateways and hand-made logs give the same id twice.
+AnswerKey = tuple[str, int | None]
+
 
 @dataclass(frozen=True, slots=True)
 class Built:
@@ -29,7 +33,7 @@ class Built:
     trajectory_id: str
     tables: dict[str, Columns]
     prompts: dict[str, tuple[str, str, int]]
-    response_ids: tuple[str, ...]
+    answers: tuple[AnswerKey, ...]
     end_us: int  # when its last turn ended; tells an original from its later forks
     losses: dict[str, int]
 
@@ -38,13 +42,13 @@ def build(
     session: Session,
     counter: Counter,
     recorder_version: str,
-    copied: AbstractSet[str] = frozenset(),
+    copied: AbstractSet[AnswerKey] = frozenset(),
 ) -> Built:
-    """The rows of a session. `copied` are response ids that belong to other trajectories: those
-    turns are history here, and are counted there."""
+    """The rows of a session. `copied` are answers that belong to other trajectories: those turns
+    are history here, and are counted there."""
 
     def is_copy(turn: Turn) -> bool:
-        return turn.response_id in copied
+        return (turn.response_id, turn.end_us) in copied
 
     if copied:
         found = sum(
@@ -84,7 +88,9 @@ def build(
             prompt_id: (kind, content, tokens)
             for (kind, content), (prompt_id, tokens) in prompts.items()
         },
-        response_ids=tuple(r.turn.response_id for r in ordered if r.turn.response_id is not None),
+        answers=tuple(
+            (r.turn.response_id, r.turn.end_us) for r in ordered if r.turn.response_id is not None
+        ),
         end_us=max((r.turn.end_us or 0 for r in ordered), default=0),
         losses=dict(sorted(session.losses.items())),
     )

@@ -15,12 +15,12 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING, Union
+from typing import TYPE_CHECKING
 
 from traj import schema
 from traj.build import Built
 from traj.build.rows import Columns, to_arrow
-from traj.dataset import MANIFEST, TRAJECTORY_TABLES, DataFile, Dataset, Manifest, Rows
+from traj.dataset import MANIFEST, TRAJECTORY_TABLES, DataFile, Dataset, Manifest, Span
 from traj.errors import DatasetError, TrajError, UsageError
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ UNSPLIT = "unsplit"
 _PER_SHARD = 512  # trajectories
 _CHUNKING = {"min_chunk_size": 256 * 1024, "max_chunk_size": 1024 * 1024, "norm_level": 0}
 
-Chunk = Union[Columns, "pa.Table"]
+Chunk = Columns | Span
 Prompts = dict[str, tuple[str, str, int]]  # prompt_id to kind, content, tokens
 
 
@@ -85,8 +85,8 @@ def update(
     kept = [file for file in old.files if same and file.table != "prompts"]
     kept = [file for file in kept if file.shard not in dirty]
     rest = replace(old, files=tuple(file for file in old.files if file not in kept))
-    before = Dataset(folder, rest).trajectories(split=UNSPLIT)
-    rows = _merged((row for row in before if row.trajectory_id not in touched), fresh)
+    before = Dataset(folder, rest).spans(split=UNSPLIT)
+    rows = _merged((row for row in before if row[0] not in touched), fresh)
     prompts: Prompts = {}
     writer: _Shard | None = None
     files: list[DataFile] = list(kept)
@@ -144,14 +144,14 @@ def sweep(folder: Path, manifest: Manifest | None) -> None:
 
 
 def _merged(
-    before: Iterable[Rows], fresh: Iterable[Built]
+    before: Iterable[tuple[str, dict[str, Span]]], fresh: Iterable[Built]
 ) -> Iterator[tuple[str, Mapping[str, Chunk], Prompts]]:
     old, new = iter(before), iter(fresh)
     left, right = next(old, None), next(new, None)
     while left is not None or right is not None:
-        if right is None or (left is not None and left.trajectory_id < right.trajectory_id):
+        if right is None or (left is not None and left[0] < right.trajectory_id):
             assert left is not None
-            yield left.trajectory_id, left.tables, {}
+            yield *left, {}
             left = next(old, None)
         else:
             yield right.trajectory_id, right.tables, right.prompts
@@ -171,8 +171,7 @@ class _Shard:
         if trajectory_id.endswith("0"):
             self._files["messages"].flush()
         for name, rows in tables.items():
-            if len(rows):
-                self._files[name].pending.append((trajectory_id, rows))
+            self._files[name].add(trajectory_id, rows)
 
     def close(self) -> list[DataFile]:
         return [file.close() for file in self._files.values()]
@@ -201,6 +200,17 @@ class _File:
         self._under_way: Future[None] | None = None
         self.pending: list[tuple[str, Chunk]] = []
 
+    def add(self, trajectory_id: str, rows: Chunk) -> None:
+        """Takes a trajectory's rows; those that lay side by side before stay in one piece."""
+        last = self.pending[-1][1] if self.pending else None
+        if isinstance(rows, Columns):
+            if len(rows):
+                self.pending.append((trajectory_id, rows))
+        elif isinstance(last, Span) and last.table is rows.table and last.stop == rows.start:
+            self.pending[-1] = (trajectory_id, last._replace(stop=rows.stop))
+        else:
+            self.pending.append((trajectory_id, rows))
+
     def flush(self) -> None:
         """Writes what is pending as one row group."""
         import pyarrow as pa
@@ -211,10 +221,11 @@ class _File:
         batches: list[pa.RecordBatch] = []
         for built, chunks in groupby(pending, key=lambda chunk: isinstance(chunk[1], Columns)):
             if built:
-                batches.append(to_arrow(self._table, list(chunks)))
+                parts = [(name, rows) for name, rows in chunks if isinstance(rows, Columns)]
+                batches.append(to_arrow(self._table, parts))
             else:
-                tables = [rows for _, rows in chunks if not isinstance(rows, Columns)]
-                batches += [batch for table in tables for batch in table.to_batches()]
+                spans = [rows for _, rows in chunks if isinstance(rows, Span)]
+                batches += [batch for span in spans for batch in span.rows().to_batches()]
         rows = pa.Table.from_batches(batches, schema.arrow(self._table))
         if not rows.num_rows:
             return
@@ -295,7 +306,8 @@ def _write_prompts(folder: Path, merged: Manifest, old: Manifest, fresh: Prompts
     with ThreadPoolExecutor(1) as thread:
         file = _File(folder, "prompts", 0, thread)
         try:
-            file.pending.append(("", pa.Table.from_batches([batch])))
+            table = pa.Table.from_batches([batch])
+            file.add("", Span(table, 0, table.num_rows))
             return [file.close()]
         except OSError as error:
             file.abandon()
