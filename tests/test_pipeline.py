@@ -141,7 +141,7 @@ def test_two_runs_at_once_do_not_mix(tmp_path):
 
 def test_a_full_disk_is_one_clear_error_and_keeps_the_old_dataset(tmp_path, monkeypatch):
     """Writing fails halfway: the error names the folder, the dataset is as before."""
-    from traj.dataset import write
+    from traj.dataset.files import DataWriter
 
     out = tmp_path / "a.traj"
     record([CODEX], out)
@@ -150,7 +150,7 @@ def test_a_full_disk_is_one_clear_error_and_keeps_the_old_dataset(tmp_path, monk
     def full(self: object, rows: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(write._File, "_write", full)
+    monkeypatch.setattr(DataWriter, "_write", full)
     with pytest.raises(TrajError, match="No space left on device"):
         record([CODEX, CLAUDE], out)
     monkeypatch.undo()

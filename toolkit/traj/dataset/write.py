@@ -6,32 +6,21 @@ commit   replaces the manifest, then removes what it no longer names
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 from collections.abc import Iterable, Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import replace
-from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from traj import schema
 from traj.build import Built
-from traj.build.rows import Columns, to_arrow
 from traj.dataset import MANIFEST, TRAJECTORY_TABLES, DataFile, Dataset, Manifest, Span
+from traj.dataset.files import UNSPLIT, Chunk, DataWriter, sync
 from traj.errors import DatasetError, TrajError, UsageError
 
-if TYPE_CHECKING:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-UNSPLIT = "unsplit"
 _PER_SHARD = 512  # trajectories
-_CHUNKING = {"min_chunk_size": 256 * 1024, "max_chunk_size": 1024 * 1024, "norm_level": 0}
 
-Chunk = Columns | Span
 Prompts = dict[str, tuple[str, str, int]]  # prompt_id to kind, content, tokens
 
 
@@ -129,7 +118,7 @@ def commit(folder: Path, manifest: Manifest) -> None:
                 handle.flush()
                 os.fsync(handle.fileno())
             scratch.replace(file)
-            _sync(folder)
+            sync(folder)
     except OSError as error:
         raise TrajError(f"{folder}: cannot write: {error.strerror or error}") from None
     sweep(folder, manifest)
@@ -163,7 +152,7 @@ class _Shard:
 
     def __init__(self, folder: Path, number: int, thread: ThreadPoolExecutor) -> None:
         self.number = number
-        self._files = {name: _File(folder, name, number, thread) for name in TRAJECTORY_TABLES}
+        self._files = {name: DataWriter(folder, name, number, thread) for name in TRAJECTORY_TABLES}
 
     def add(self, trajectory_id: str, tables: Mapping[str, Chunk]) -> None:
         # Where a row group of messages begins is a matter of the id alone: a changed trajectory
@@ -179,103 +168,6 @@ class _Shard:
     def abandon(self) -> None:
         for file in self._files.values():
             file.abandon()
-
-
-class _File:
-    """One Parquet file: written under a scratch name, then named by what is in it.
-
-    Encoding runs on a thread, beside the building of the next rows; one row group at most waits.
-    """
-
-    def __init__(
-        self, folder: Path, table: str, shard: int, thread: ThreadPoolExecutor, split: str = UNSPLIT
-    ) -> None:
-        self._folder, self._thread = folder, thread
-        self._table, self._shard, self._split = table, shard, split
-        home = folder / "data" / table
-        home.mkdir(parents=True, exist_ok=True)
-        self._scratch = home / f".{split}-{shard:05d}-{os.getpid()}.tmp"
-        self._writer = _open(self._scratch, table)
-        self._rows = 0
-        self._under_way: Future[None] | None = None
-        self.pending: list[tuple[str, Chunk]] = []
-
-    def add(self, trajectory_id: str, rows: Chunk) -> None:
-        """Takes a trajectory's rows; those that lay side by side before stay in one piece."""
-        last = self.pending[-1][1] if self.pending else None
-        if isinstance(rows, Columns):
-            if len(rows):
-                self.pending.append((trajectory_id, rows))
-        elif isinstance(last, Span) and last.table is rows.table and last.stop == rows.start:
-            self.pending[-1] = (trajectory_id, last._replace(stop=rows.stop))
-        else:
-            self.pending.append((trajectory_id, rows))
-
-    def flush(self) -> None:
-        """Writes what is pending as one row group."""
-        import pyarrow as pa
-
-        pending, self.pending = self.pending, []
-        if not pending:
-            return
-        batches: list[pa.RecordBatch] = []
-        for built, chunks in groupby(pending, key=lambda chunk: isinstance(chunk[1], Columns)):
-            if built:
-                parts = [(name, rows) for name, rows in chunks if isinstance(rows, Columns)]
-                batches.append(to_arrow(self._table, parts))
-            else:
-                spans = [rows for _, rows in chunks if isinstance(rows, Span)]
-                batches += [batch for span in spans for batch in span.rows().to_batches()]
-        rows = pa.Table.from_batches(batches, schema.arrow(self._table))
-        if not rows.num_rows:
-            return
-        self._rows += rows.num_rows
-        self._wait()
-        self._under_way = self._thread.submit(self._write, rows)
-
-    def close(self) -> DataFile:
-        self.flush()
-        self._wait()
-        self._writer.close()
-        with self._scratch.open("rb") as handle:
-            digest = hashlib.file_digest(handle, "sha256").hexdigest()
-            size = os.fstat(handle.fileno()).st_size
-            os.fsync(handle.fileno())
-        name = f"data/{self._table}/{self._split}-{self._shard:05d}-{digest[:12]}.parquet"
-        self._scratch.replace(self._folder / name)
-        _sync(self._scratch.parent)
-        return DataFile(self._table, self._split, self._shard, name, self._rows, size, digest)
-
-    def abandon(self) -> None:
-        with suppress(OSError):  # the disk is full: what is left of the file goes away
-            self._wait()
-        with suppress(OSError):
-            self._writer.close()
-        self._scratch.unlink(missing_ok=True)
-
-    def _write(self, rows: pa.Table) -> None:
-        self._writer.write_table(rows.combine_chunks(), row_group_size=rows.num_rows)
-
-    def _wait(self) -> None:
-        under_way, self._under_way = self._under_way, None
-        if under_way is not None:
-            under_way.result()
-
-
-def _open(path: Path, table: str) -> pq.ParquetWriter:
-    import pyarrow.parquet as pq
-
-    writer = pq.ParquetWriter(
-        path,
-        schema.arrow(table),
-        compression="zstd",
-        compression_level=3,
-        write_page_index=True,
-        use_content_defined_chunking=_CHUNKING,
-    )
-    # The footer key by which the Hub knows such files.
-    writer.add_key_value_metadata({"content_defined_chunking": json.dumps(_CHUNKING)})
-    return writer
 
 
 def _write_prompts(folder: Path, merged: Manifest, old: Manifest, fresh: Prompts) -> list[DataFile]:
@@ -304,7 +196,7 @@ def _write_prompts(folder: Path, merged: Manifest, old: Manifest, fresh: Prompts
         schema=schema.arrow("prompts"),
     )
     with ThreadPoolExecutor(1) as thread:
-        file = _File(folder, "prompts", 0, thread)
+        file = DataWriter(folder, "prompts", 0, thread)
         try:
             table = pa.Table.from_batches([batch])
             file.add("", Span(table, 0, table.num_rows))
@@ -312,11 +204,3 @@ def _write_prompts(folder: Path, merged: Manifest, old: Manifest, fresh: Prompts
         except OSError as error:
             file.abandon()
             raise TrajError(f"{folder}: cannot write: {error.strerror or error}") from None
-
-
-def _sync(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
