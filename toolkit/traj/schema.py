@@ -101,7 +101,7 @@ def as_rows() -> list[dict[str, Any]]:
         {
             "table": name,
             "column": path,
-            "type": _type_text(column),
+            "type": column.type,
             "unit": column.unit,
             "nullable": column.nullable,
             "enum": list(column.enum),
@@ -134,13 +134,6 @@ def _column(data: dict[str, Any]) -> Column:
         enum=tuple(data.get("enum", ())),
         fields=tuple(_column(field) for field in data.get("fields", ())),
     )
-
-
-def _type_text(column: Column) -> str:
-    if not column.fields:
-        return column.type
-    inner = ", ".join(field.name for field in column.fields)
-    return column.type.replace("struct", f"struct<{inner}>")
 
 
 def _field(column: Column) -> pa.Field:

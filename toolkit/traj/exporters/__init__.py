@@ -142,7 +142,9 @@ def _check_free(out: Path, overwrite: bool) -> None:
     if not (out / REPORT).is_file():
         raise UsageError(f"{out}: holds something that is not an export: choose another folder")
     if not overwrite:
-        raise UsageError(f"{out}: holds an earlier export: allow overwriting, or choose another")
+        raise UsageError(
+            f"{out}: holds an earlier export: give --overwrite, or choose another folder"
+        )
 
 
 def _put(unfinished: Path, out: Path) -> None:
