@@ -7,10 +7,15 @@ import tomllib
 import pyarrow as pa
 import pytest
 
+import traj
 from conftest import ROOT
 from traj import schema
 from traj.errors import DatasetError
 from traj.events import Lane, Message, Rebase, Session, ToolRun, Turn, Usage
+
+KEPT = {  # rows of the datasets in sample_data/datasets
+    "1.0": {"trajectories": 16, "turns": 31, "messages": 72, "tool_calls": 17, "prompts": 1},
+}
 
 
 @pytest.mark.parametrize("name", schema.TABLES)
@@ -75,3 +80,15 @@ def test_the_events_words_are_the_schemas():
     assert Lane("main").kind in turns.column("lane_kind").enum
     assert Rebase("compaction").reason in turns.column("context_reason").enum
     assert Session("x", "y", "z").losses == {}
+
+
+@pytest.mark.parametrize(
+    "path", sorted((ROOT / "sample_data" / "datasets").iterdir()), ids=lambda path: path.name
+)
+def test_a_dataset_of_every_version_is_read_for_ever(path):
+    """The dataset kept of each schema version opens, is sound, and holds what it did."""
+    dataset = traj.load(path)
+    assert dataset.manifest.schema_version == path.name
+    assert traj.validate(dataset).ok
+    rows = {name: dataset.table(name).num_rows for name in schema.TABLES}
+    assert rows == KEPT[path.name]
