@@ -361,3 +361,25 @@ def answer(uuid: str, parent: str, key: str, text: str, usage=(10, 5, 1, 3)) -> 
         },
     }
     return row
+
+
+def test_chained_requests_are_not_walked_back_to_their_beginning(tmp_path, monkeypatch):
+    """A session of n requests costs n steps: only the first is put together from its whole chain."""
+    from traj.sources.claude_code.request_log import RequestLog
+
+    rows: list[dict] = []
+    for i in range(30):
+        text = {"role": "user", "content": f"prompt {i}"}
+        said = [f"answer {i - 1}"] if i else []  # no blob: the transcript has it
+        chain = {"base": f"r{i - 1}", "keep": 2 * i - 1} if i else {"keep": 0}
+        rows.append({"type": "api-request-blob", "hash": f"h{i}", "message": text})
+        rows.append({"type": "api-request", "id": f"r{i}", "tail": [*said, f"h{i}"], **chain})
+        reply = answer(f"a{i}", f"a{i - 1}" if i else None, f"m{i}", f"reply {i}")
+        rows.append({**reply, "requestRef": f"r{i}"})
+    walked = []
+    whole = RequestLog.messages
+    monkeypatch.setattr(RequestLog, "messages", lambda s, r: walked.append(r.id) or whole(s, r))
+    (session,) = sessions(claude(tmp_path, *rows))
+    steps = session.read().lanes[0].steps
+    assert walked == ["r0"]
+    assert [type(step).__name__ for step in steps] == ["Message", "Turn"] * 30

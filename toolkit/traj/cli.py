@@ -16,6 +16,7 @@ import typer
 
 from traj import __version__
 from traj.errors import TrajError, UsageError
+from traj.report.text import plain
 
 if TYPE_CHECKING:
     from traj.pipeline import Progress
@@ -41,7 +42,7 @@ def main() -> None:
     try:
         app()
     except TrajError as error:
-        print(f"traj: {_plain(str(error))}", file=sys.stderr)
+        print(f"traj: {plain(str(error))}", file=sys.stderr)
         raise SystemExit(error.exit_code) from None
     except BrokenPipeError:
         # The reader of our output went away (`traj ... | head`): nothing is wrong here.
@@ -108,7 +109,7 @@ def record(
     if not quiet:
         _show(report, recording, as_json)
     for path, problem in report.problems:
-        print(f"traj: {_plain(path)}: {_plain(problem)}", file=sys.stderr)
+        print(f"traj: {plain(path)}: {plain(problem)}", file=sys.stderr)
     raise typer.Exit(1 if report.problems else 0)
 
 
@@ -219,8 +220,3 @@ def _show(value: Any, as_text: Any, as_json: bool) -> None:
         print(orjson.dumps(plain, option=orjson.OPT_INDENT_2, default=str).decode())
     else:
         print(as_text(value))
-
-
-def _plain(text: str) -> str:
-    """Text from outside, safe for a terminal: no control characters, no line breaks."""
-    return "".join(c if c.isprintable() else "�" for c in text)

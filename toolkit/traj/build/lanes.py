@@ -11,6 +11,11 @@ from traj.events import Lane, Message, Rebase, Turn
 Range = tuple[int, int]
 
 
+def since(time: int | None, base: int | None) -> int | None:
+    """A time from the trajectory's start, never before it; None where either is unknown."""
+    return None if time is None or base is None else max(0, time - base)
+
+
 class Request(Struct):
     """A turn with what the lane around it says of it. Times are epoch microseconds."""
 

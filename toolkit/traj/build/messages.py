@@ -8,6 +8,7 @@ from typing import Any
 
 import orjson
 
+from traj.build.lanes import since
 from traj.build.rows import Columns
 from traj.build.tokens import Counter
 from traj.events import Message, Rebase, Session, Turn
@@ -85,10 +86,7 @@ class Messages:
             "tokens": self.tokens,
             "reasoning_tokens": self.reasoning_tokens,
             "sha256": [digest.hex() for digest in self.digests],
-            "time_us": [
-                None if m.time_us is None or started_us is None else max(0, m.time_us - started_us)
-                for m in messages
-            ],
+            "time_us": [since(m.time_us, started_us) for m in messages],
             "source_file": [None if m.line is None else m.file for m in messages],
             "source_line": [m.line for m in messages],
         }

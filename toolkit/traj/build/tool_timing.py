@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from traj.build.categories import category
-from traj.build.lanes import Request
+from traj.build.lanes import Request, since
 from traj.build.messages import Messages
 from traj.build.rows import Columns
 from traj.events import Session, ToolRun
@@ -18,10 +18,11 @@ def tool_calls(session: Session, ordered: list[Request], messages: Messages) -> 
     """The rows of the tool_calls table."""
     rows: list[dict[str, Any]] = []
     base = session.started_us
+    alive = {request.lane for request in ordered}
     spawned = {
         lane.spawned_by: index
         for index, lane in enumerate(session.lanes)
-        if lane.spawned_by is not None and any(r.lane == index for r in ordered)
+        if lane.spawned_by is not None and index in alive
     }
     number = 0
     for request in ordered:
@@ -30,7 +31,7 @@ def tool_calls(session: Session, ordered: list[Request], messages: Messages) -> 
             continue
         for place, call in enumerate(answer.tool_calls):
             run = session.tool_runs.get(call.id, _NEVER_RAN)
-            start, end = _since(run.start_us, base), _since(run.end_us, base)
+            start, end = since(run.start_us, base), since(run.end_us, base)
             result = messages.result(call.id, request.output)
             text = messages.all[result].content if result is not None else None
             rows.append(
@@ -63,10 +64,6 @@ def _clock(run: ToolRun, start: int | None, end: int | None) -> str:
     if start is None and end is None:
         return "none"
     return "derived" if run.clock == "none" else run.clock
-
-
-def _since(time: int | None, base: int | None) -> int | None:
-    return None if time is None or base is None else max(0, time - base)
 
 
 def spans(session: Session, request: Request | None) -> list[Span]:

@@ -6,7 +6,7 @@ from itertools import accumulate
 from typing import Any
 
 from traj.build.cached_length import PrefixTree
-from traj.build.lanes import Request
+from traj.build.lanes import Request, since
 from traj.build.messages import Messages
 from traj.build.rows import Columns
 from traj.build.tool_timing import spans, split_delay
@@ -81,7 +81,7 @@ def turns(
         front = [prompt for prompt in (tools, system) if prompt is not None]
         counted, cached, output = lengths.of(request, front)
         start, end = times[request.key]
-        first = _since(turn.first_token_us, base)
+        first = since(turn.first_token_us, base)
         if first is not None and (start is None or end is None or not start <= first <= end):
             first = None
         delay, tool, user = _delay(session, request, by_key, times)
@@ -143,13 +143,9 @@ def turns(
     return Columns.of_rows("turns", rows)
 
 
-def _since(time: int | None, base: int | None) -> int | None:
-    return None if time is None or base is None else max(0, time - base)
-
-
 def _times(request: Request, base: int | None) -> tuple[int | None, int | None]:
     """Start and end from the trajectory's start; the end never before the start."""
-    start, end = _since(request.start_us, base), _since(request.turn.end_us, base)
+    start, end = since(request.start_us, base), since(request.turn.end_us, base)
     return start, end if start is None or end is None else max(start, end)
 
 

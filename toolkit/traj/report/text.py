@@ -20,7 +20,7 @@ def recording(report: Any) -> str:
         lines += table(report.losses.items(), ("loss", "count"), right={1})
     if report.passed_over:
         lines += ["", f"passed over {len(report.passed_over)} files, no sessions to take:"]
-        lines += [f"  {_plain(path)}: {_plain(reason)}" for path, reason in report.passed_over[:5]]
+        lines += [f"  {plain(path)}: {plain(reason)}" for path, reason in report.passed_over[:5]]
         if len(report.passed_over) > 5:
             lines.append("  ... (--json lists all)")
     return "\n".join(lines)
@@ -97,7 +97,7 @@ def table(
     rows: Iterable[Sequence[Any]], heads: Sequence[str], right: set[int] | None = None
 ) -> list[str]:
     """Rows in columns, two spaces apart; the columns in `right` are aligned right."""
-    cells = [list(heads), *([_plain(_number(value)) for value in row] for row in rows)]
+    cells = [list(heads), *([plain(_number(value)) for value in row] for row in rows)]
     widths = [max(len(row[column]) for row in cells) for column in range(len(heads))]
     lines = []
     for row in cells:
@@ -121,6 +121,6 @@ def _bytes(count: int) -> str:
     return f"{count / 1e6:,.1f} MB" if count >= 100_000 else f"{count / 1e3:,.1f} KB"
 
 
-def _plain(text: str) -> str:
-    """Text from sessions, safe for a terminal."""
+def plain(text: str) -> str:
+    """Text from outside, safe for a terminal: no control characters, no line breaks."""
     return "".join(c if c.isprintable() else "�" for c in text)

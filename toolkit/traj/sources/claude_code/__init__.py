@@ -13,7 +13,8 @@ from typing import Any
 from traj.events import Lane, Message, Rebase, Repository, Session, ToolRun, numbered
 from traj.sources.claude_code import wire
 from traj.sources.claude_code.lane import Answer, LaneReader
-from traj.sources.claude_code.requests import Follower, Request, RequestLog
+from traj.sources.claude_code.request_log import Request, RequestLog
+from traj.sources.claude_code.requests import Follower
 from traj.sources.claude_code.tools import finish_run
 from traj.sources.lines import epoch_us
 from traj.sources.lines import read as read_lines
@@ -192,7 +193,6 @@ class _Reader:
                 line.tail or [],
                 line.params or wire.Params(),
                 line.shapeHash,
-                line.querySource,
                 file,
                 number,
             )

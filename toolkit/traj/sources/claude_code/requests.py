@@ -10,51 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-import msgspec
-from msgspec import Struct, field, structs
+from msgspec import structs
 
 from traj.events import Message, Rebase, Sampling, Session, Step, Turn
 from traj.sources.claude_code import content, wire
 from traj.sources.claude_code.lane import Answer, turn
-
-
-class Request(Struct):
-    """One HTTP attempt."""
-
-    id: str
-    time_us: int | None
-    base: str | None
-    keep: int
-    tail: list[str]
-    params: wire.Params
-    shape: str | None
-    purpose: str | None
-    file: int
-    line: int
-
-
-class RequestLog(Struct):
-    """All that a session's files say of its requests; shared by its lanes."""
-
-    blobs: dict[str, wire.ApiMessage] = field(default_factory=dict)
-    shapes: dict[str, wire.Shape] = field(default_factory=dict)
-    by_id: dict[str, Request] = field(default_factory=dict)
-
-    def messages(self, request: Request) -> list[str]:
-        """The hashes of a request's messages, in order."""
-        chain = [request]
-        while (base := self.by_id.get(chain[-1].base or "")) and base not in chain[-1:]:
-            if len(chain) > len(self.by_id):
-                break  # a cycle, in a damaged file
-            chain.append(base)
-        names: list[str] = []
-        for step in reversed(chain):
-            names = [*names[: step.keep], *step.tail]
-        return names
-
-
-class _Text(Struct):
-    text: str = ""
+from traj.sources.claude_code.request_log import Request, RequestLog
 
 
 class Follower:
@@ -73,7 +34,8 @@ class Follower:
         self.answers_before = [pair for pair in before if pair[1].role == "assistant"]
         self.steps: list[Step] = []
         self.context: list[tuple[int, int]] = []
-        self.names: list[str] = []  # hashes of the latest request's messages
+        self.last: str | None = None  # id of the latest request
+        self.names: list[str] = []  # hashes of its messages
         self.ends: list[int] = []  # length of the context after each of them
         self.known: dict[str, list[tuple[int, int]]] = {}  # hash to messages of the lane
         self.answer: tuple[int, Message] | None = None  # the latest, and its number
@@ -95,25 +57,41 @@ class Follower:
         attempt = 0
         for index, request in enumerate(requests):
             following = requests[index + 1] if index + 1 < len(requests) else None
-            names = self.log.messages(request)
-            attempt = attempt + 1 if self._is_retry(index, names) else 0
+            had = len(self.names)
+            same = self._take(request)
+            retried = index > 0 and self.answer is None and same == had == len(self.names)
+            attempt = attempt + 1 if retried else 0
             compacted = bool(compactions) and (request.time_us or 0) >= compactions[0]
             if compacted:
                 del compactions[: sum(1 for time in compactions if time <= (request.time_us or 0))]
-            self._bring_to(names, "compaction" if compacted else "edit", times)
+            self._bring_to(same, had, "compaction" if compacted else "edit", times)
             self._emit(
                 request, answers.get(request.id), _error(errors, request, following), attempt
             )
         return self.steps
 
-    def _is_retry(self, index: int, names: list[str]) -> bool:
-        return index > 0 and self.answer is None and names == self.names
+    def _take(self, request: Request) -> int:
+        """Makes the request's messages the latest; gives how many the one before began with too.
 
-    def _bring_to(self, names: list[str], reason: str, times: _Times) -> None:
-        same = _common(self.names, names)
+        A request mostly builds on the one before: then only what it adds is looked at, so that a
+        session costs time in proportion to its length.
+        """
+        names, last, self.last = self.names, self.last, request.id
+        if last is not None and request.base == last:
+            keep = min(request.keep, len(names))
+            same = keep + _common(names[keep:], request.tail)
+            names[keep:] = request.tail
+            return same
+        self.names = self.log.messages(request)
+        return _common(names, self.names)
+
+    def _bring_to(self, same: int, had: int, reason: str, times: _Times) -> None:
+        """Makes the context that of the latest request, which begins with `same` of the `had`
+        messages of the one before."""
+        names = self.names
         length = self.ends[same - 1] if same else 0
         answer, self.answer = self.answer, None
-        if same < len(self.names):
+        if same < had:
             self._rebase(length, reason)
         elif answer is not None:
             if same < len(names) and self._says(names[same], answer[1]):
@@ -124,15 +102,8 @@ class Follower:
                 self._rebase(length, reason)
         del self.ends[same:]
         for place in range(same, len(names)):
-            self._add(names[place], self._answers_among(names[:place]), times)
+            self._add(place, times)
             self.ends.append(_length(self.context))
-        self.names = names
-
-    def _answers_among(self, names: list[str]) -> int:
-        """How many of the messages are answers; needed only where history is repeated."""
-        if not self.answers_before:
-            return 0
-        return sum(1 for name in names if self._is_answer(name))
 
     def _is_answer(self, name: str) -> bool:
         blob = self.log.blobs.get(name)
@@ -151,8 +122,9 @@ class Follower:
             [call.id for call in answer.tool_calls],
         )
 
-    def _add(self, name: str, answers: int, times: _Times) -> None:
-        """Puts one API message at the end of the context; `answers` came before it."""
+    def _add(self, place: int, times: _Times) -> None:
+        """Puts one of the latest request's messages at the end of the context."""
+        name = self.names[place]
         ranges = self.known.get(name)
         if ranges is not None:
             self.context = _joined(self.context, ranges)
@@ -161,6 +133,7 @@ class Follower:
         blob = self.log.blobs.get(name)
         if blob is None:
             # Not logged again because the transcript has it: an answer of the repeated history.
+            answers = sum(1 for earlier in self.names[:place] if self._is_answer(earlier))
             if answers < len(self.answers_before):
                 self._point_at(self.answers_before[answers][0])
             else:
@@ -193,7 +166,7 @@ class Follower:
         self, request: Request, answer: Answer | None, error: Answer | None, attempt: int
     ) -> None:
         params = request.params
-        shape = self.log.shapes.get(request.shape or "")
+        system, tools = self.log.prompts(request.shape or "")
         known = turn(answer) if answer else Turn(None, "anthropic_messages", status="cancelled")
         if answer is None and error is not None:
             known = structs.replace(known, status="error", error=error.error, end_us=error.last_us)
@@ -205,8 +178,8 @@ class Follower:
                 model=known.model or params.model,
                 start_us=request.time_us,
                 clock="logged" if request.time_us is not None else known.clock,
-                system=_system(shape),
-                tools=bytes(shape.tools).decode() or None if shape else None,
+                system=system,
+                tools=tools,
                 earlier_reasoning="kept" if kept else "dropped",
                 attempt=attempt,
                 sampling=Sampling(
@@ -260,16 +233,6 @@ class _Times:
 
 def _assistant(blob: wire.ApiMessage) -> Message:
     return structs.replace(content.assistant(content.blocks(blob.content), None, 0, 0), line=None)
-
-
-def _system(shape: wire.Shape | None) -> str | None:
-    if shape is None or not bytes(shape.system):
-        return None
-    try:
-        parts = msgspec.json.decode(shape.system, type=list[_Text] | str)
-    except msgspec.DecodeError:
-        return None
-    return parts if isinstance(parts, str) else "\n".join(part.text for part in parts)
 
 
 def _error(errors: list[Answer], request: Request, following: Request | None) -> Answer | None:

@@ -138,7 +138,6 @@ class Line(Struct):
     keep: Count | None = None
     tail: list[str] | None = None
     params: Params | None = None
-    querySource: str | None = None
     shapeHash: str | None = None
     shape: Shape | None = None
     hash: str | None = None
