@@ -364,7 +364,7 @@ def answer(uuid: str, parent: str, key: str, text: str, usage=(10, 5, 1, 3)) -> 
 
 
 def test_chained_requests_are_not_walked_back_to_their_beginning(tmp_path, monkeypatch):
-    """A session of n requests costs n steps: only the first is put together from its whole chain."""
+    """A session of n requests costs n steps: only the first is read back along its chain."""
     from traj.sources.claude_code.request_log import RequestLog
 
     rows: list[dict] = []
