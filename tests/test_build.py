@@ -15,7 +15,9 @@ from traj.build.tokens import Counter, Tokenizer
 from traj.build.tool_timing import split_delay
 from traj.events import Lane, Message, Rebase, Session, ToolCall, ToolRun, Turn, Usage
 
-WORDS = Counter(Tokenizer("words", "0", lambda texts: [len(text.split()) for text in texts]))
+WORDS = Counter(
+    Tokenizer("words", "0", lambda texts: [len(text.split()) for text in texts], lambda a, b: 0)
+)
 SECOND = 1_000_000
 
 

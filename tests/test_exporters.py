@@ -15,10 +15,11 @@ from hypothesis import strategies as st
 import rows
 from traj.dataset import Dataset
 from traj.errors import DatasetError, UsageError
-from traj.exporters import TARGETS, ExportOptions, chat, describe, export
-from traj.exporters.blocks import BLOCK, Blocks
+from traj.exporters import TARGETS, ExportOptions, describe, export
 from traj.exporters.tally import summary
-from traj.exporters.turns import added
+from traj.workload import chat
+from traj.workload.blocks import BLOCK, Blocks
+from traj.workload.turns import added
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -61,6 +61,21 @@ def test_counts_are_tiktokens(reference, text):
     assert count == len(reference.encode_ordinary(text))
 
 
+@settings(max_examples=100, deadline=None)
+@given(front=st.text(assigned, max_size=60), ends=st.tuples(*[st.text(assigned, max_size=30)] * 2))
+def test_common_tokens_are_those_of_the_ids(reference, front, ends):
+    """Two texts share as many tokens as their ids do, tokens that cut a character aside."""
+    texts = [front + end for end in ends]
+    ids = [reference.encode_ordinary(text) for text in texts]
+    shared = 0
+    while shared < min(map(len, ids)) and ids[0][shared] == ids[1][shared]:
+        shared += 1
+    found = open_tokenizer().common(*texts)
+    assert found <= shared
+    whole = reference.decode_bytes(ids[0][:shared]).decode(errors="ignore")
+    assert found >= len(reference.encode_ordinary(whole)) - 1 or not whole
+
+
 @pytest.mark.parametrize(
     "text",
     [
@@ -89,7 +104,7 @@ def test_each_distinct_message_is_counted_once():
         seen.extend(texts)
         return [len(text) for text in texts]
 
-    counter = Counter(Tokenizer("t", "0", count))
+    counter = Counter(Tokenizer("t", "0", count, lambda one, other: 0))
     texts = {b"a": ["one", "three"], b"b": ["to"]}
     keys = [b"a", b"b", b"a", b"a"]
     assert counter.count(keys, lambda i: texts[keys[i]]) == [(3, 5), (2,), (3, 5), (3, 5)]
@@ -108,6 +123,7 @@ def test_a_tokenizer_json_counts_as_its_library_does(tmp_path):
     fast.save(str(path))
     opened = open_tokenizer(str(path))
     assert opened.count(["a b c", ""]) == [3, 0]
+    assert opened.common("a b c", "a b a") == 2
     assert opened.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
 
 

@@ -35,6 +35,7 @@ class Tokenizer:
     name: str
     sha256: str  # of the vocabulary file, in hex
     count: Callable[[Sequence[str]], list[int]]
+    common: Callable[[str, str], int]  # how many tokens two texts have in common, from the front
 
 
 def open_tokenizer(name: str = DEFAULT) -> Tokenizer:
@@ -56,7 +57,20 @@ def _compiled(name: str) -> Tokenizer:
         counts: list[int] = toktok.batch_count(texts, name, threads=1)
         return counts
 
-    return Tokenizer(name, _COMPILED[name], count)
+    def common(one: str, other: str) -> int:
+        # The library gives no ids, but cuts a text after any number of them.
+        low, high = 0, min(count([one, other]))
+        while low < high:
+            middle = (low + high + 1) // 2
+            cut = toktok.truncate(one, middle, name)[0]
+            if cut == toktok.truncate(other, middle, name)[0]:
+                low = middle
+            else:
+                high = middle - 1
+        # A cut inside a character takes the whole of it away: count what is left for certain.
+        return min(low, count([toktok.truncate(one, low, name)[0]])[0]) if low else 0
+
+    return Tokenizer(name, _COMPILED[name], count, common)
 
 
 def _from_file(path: Path) -> Tokenizer:
@@ -77,8 +91,11 @@ def _from_file(path: Path) -> Tokenizer:
         found = fast.encode_batch_fast(list(texts), add_special_tokens=False)
         return [len(encoding.ids) for encoding in found]
 
+    def common(one: str, other: str) -> int:
+        return _common(*(fast.encode(text, add_special_tokens=False).ids for text in (one, other)))
+
     label = file.parent.name if file.name == "tokenizer.json" and file.parent.name else file.name
-    return Tokenizer(label, hashlib.sha256(data).hexdigest(), count)
+    return Tokenizer(label, hashlib.sha256(data).hexdigest(), count, common)
 
 
 def _tiktoken(name: str) -> Tokenizer:
@@ -106,7 +123,17 @@ def _tiktoken(name: str) -> Tokenizer:
     def count(texts: Sequence[str]) -> list[int]:
         return [len(encoding.encode_ordinary(text)) for text in texts]
 
-    return Tokenizer(name, hashlib.sha256(file).hexdigest(), count)
+    def common(one: str, other: str) -> int:
+        return _common(encoding.encode_ordinary(one), encoding.encode_ordinary(other))
+
+    return Tokenizer(name, hashlib.sha256(file).hexdigest(), count, common)
+
+
+def _common(one: Sequence[int], other: Sequence[int]) -> int:
+    return next(
+        (place for place, (a, b) in enumerate(zip(one, other, strict=False)) if a != b),
+        min(len(one), len(other)),
+    )
 
 
 class Counter:

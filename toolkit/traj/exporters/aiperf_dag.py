@@ -28,11 +28,11 @@ import shlex
 from typing import IO, TYPE_CHECKING, Any
 
 from traj.errors import UsageError
-from traj.exporters import chat
-from traj.exporters.conversations import Conversation, Conversations
-from traj.exporters.schedule import Run, Schedule, spawned_lanes
 from traj.exporters.tally import Tally
-from traj.exporters.turns import Columns, added
+from traj.workload import chat
+from traj.workload.conversations import Conversation, Conversations
+from traj.workload.schedule import Run, Schedule, spawned_lanes
+from traj.workload.turns import Columns, added
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
     from traj.dataset import Dataset, Rows
     from traj.exporters import ExportOptions
-    from traj.exporters.conversations import Group
+    from traj.workload.conversations import Group
 
 NAME = "aiperf-dag"
 SUMMARY = "aiperf dag_jsonl: recorded text, tools, delays, forced output lengths, sub-agents"

@@ -8,7 +8,7 @@ other inside an entry.
 - `t`, `api_time`: as recorded, in seconds. Where derived clocks overlap, a request is moved to
   after what it waited for, since readers find out by time who waits for whom.
 - `think_time`: `delay_us`, counted from the end of what the request waited for.
-- `hash_ids`: whole blocks of 64 tokens, floor(in / 64) of them; `traj.exporters.blocks` defines
+- `hash_ids`: whole blocks of 64 tokens, floor(in / 64) of them; `traj.workload.blocks` defines
   them. Tokens that the record lacks (`unseen_input_tokens` of the first context of a lane kind)
   lie in front of everything and are the same in all lanes of that kind: real system prompts are.
   A prompt that begins with another lane's messages (a compaction) has that lane's front.
@@ -24,11 +24,11 @@ import shlex
 from typing import TYPE_CHECKING, Any
 
 from traj.errors import UsageError
-from traj.exporters.blocks import BLOCK, Blocks, Layout, Part
-from traj.exporters.parts import Parts
-from traj.exporters.schedule import Run, Schedule, spawned_lanes
 from traj.exporters.tally import Tally
-from traj.exporters.turns import Columns
+from traj.workload.blocks import BLOCK, Blocks, Layout, Part
+from traj.workload.parts import Parts
+from traj.workload.schedule import Run, Schedule, spawned_lanes
+from traj.workload.turns import Columns
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from traj.exporters.schedule import Run, Schedule
+    from traj.workload.schedule import Run, Schedule
 
 Extends = Callable[[int, int], bool]  # turn before, turn
 Group = list[list["Run"]]  # rounds, one after the other, of runs beside each other

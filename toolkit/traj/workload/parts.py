@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from traj.exporters.turns import Columns, Ranges, added
+from traj.workload.turns import Columns, Ranges, added
 
 if TYPE_CHECKING:
-    from traj.exporters.blocks import Part
+    from traj.workload.blocks import Part
 
 
 class Parts:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from traj.exporters.turns import Columns
+    from traj.workload.turns import Columns
 
 ROOT = -1  # lane of the run that owns all others
 
