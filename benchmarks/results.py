@@ -168,9 +168,33 @@ def _beside(value: int | None, true: int | None) -> str:
     return f"{value} ({(value - true) / true:+.2%})"
 
 
+def export_tables(result: dict[str, Any]) -> str:
+    """What `export.py` measured."""
+    rows = [
+        [
+            one["options"],
+            one["counts"]["trajectories"],
+            one["counts"]["requests"],
+            _megabytes(one["output_bytes"]),
+            f"{one['traj']['wall_s']:.1f}",
+            f"{one['traj']['megabytes_per_s']:.1f}",
+            _megabytes(one["traj"]["peak_bytes"]),
+            f"{one['wall_ratio']:.1f}",
+        ]
+        for one in result["exports"]
+    ]
+    header = ["options", "trajectories", "requests", "MB out", "wall s", "MB/s", "peak MB"]
+    header.append("wall / floor's")
+    command = f"Command: `{result['traj_command']}`"
+    return "\n\n".join([_machine(result), command, table(header, rows)]) + "\n"
+
+
+TABLES = {"record": record_tables, "peers": peer_tables, "export": export_tables}
+
+
 def render(path: Path) -> str:
     result = orjson.loads(path.read_bytes())
-    tables = peer_tables if result["benchmark"] == "peers" else record_tables
+    tables = TABLES[result["benchmark"]]
     return f"### {path.stem}\n\n{tables(result)}"
 
 

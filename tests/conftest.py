@@ -29,3 +29,13 @@ def shared() -> Path:
     if not SHARED.is_dir():
         pytest.skip("no ../shared beside the project: its corpus of real sessions is needed")
     return SHARED
+
+
+@pytest.fixture(scope="session")
+def hub(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A Hugging Face cache with one small tokenizer, for harnesses."""
+    import harness
+
+    home = tmp_path_factory.mktemp("hub")
+    harness.make_hub(home)
+    return home

@@ -1,4 +1,4 @@
-"""A stand-in for an inference engine: an OpenAI-compatible chat server that remembers.
+"""A stand-in for an inference engine: an OpenAI-compatible server that remembers.
 
 It generates nothing of worth, but behaves where a replay can see it: it caches prompt prefixes in
 blocks, reports usage with cached tokens, streams, and honours the caps on the answer's length.
@@ -23,6 +23,7 @@ from aiohttp import web
 BLOCK = 16
 FIRST_TOKEN_S = 0.01
 PER_TOKEN_S = 0.001
+ANSWER = " self"  # a token of what it says: one in any tokenizer that has seen Python
 ENDED_EARLY = 7  # tokens of an answer that neither ignore_eos nor min_tokens prolongs
 
 Tokens = Callable[[str], list[int]]
@@ -47,6 +48,8 @@ def from_file(path: Path) -> Tokens:
 
 def render(body: dict[str, Any]) -> str:
     """The prompt as a plain chat template would lay it out: tools, then each message."""
+    if "prompt" in body:
+        return str(body["prompt"])
     lines = [orjson.dumps(tool).decode() for tool in body.get("tools") or []]
     for message in body["messages"]:
         content = message.get("content") or ""
@@ -114,6 +117,7 @@ class Engine:
             [
                 web.get("/v1/models", _models),
                 web.post("/v1/chat/completions", self.chat),
+                web.post("/v1/completions", self.chat),
                 web.get("/health", _healthy),
                 web.get("/log", self.remembered),
                 web.post("/forget", self.forget),
@@ -135,9 +139,11 @@ async def _whole(
 ) -> web.StreamResponse:
     length = usage["completion_tokens"]
     await asyncio.sleep(FIRST_TOKEN_S + PER_TOKEN_S * length)
-    message = {"role": "assistant", "content": " word" * length}
-    choice = {"index": 0, "message": message, "finish_reason": _reason(body, length)}
-    data = _frame(body) | {"object": "chat.completion", "choices": [choice], "usage": usage}
+    message = {"role": "assistant", "content": ANSWER * length}
+    said = {"text": ANSWER * length} if "prompt" in body else {"message": message}
+    choice = {"index": 0, **said, "finish_reason": _reason(body, length)}
+    kind = "text_completion" if "prompt" in body else "chat.completion"
+    data = _frame(body) | {"object": kind, "choices": [choice], "usage": usage}
     response = web.Response(body=orjson.dumps(data), content_type="application/json")
     await response.prepare(request)
     return response
@@ -148,13 +154,15 @@ async def _stream(
 ) -> web.StreamResponse:
     response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
     await response.prepare(request)
-    frame = _frame(body) | {"object": "chat.completion.chunk"}
+    plain = "prompt" in body  # a completion, not a chat
+    frame = _frame(body) | {"object": "text_completion" if plain else "chat.completion.chunk"}
     await asyncio.sleep(FIRST_TOKEN_S)
     length = usage["completion_tokens"]
     for number in range(length):
-        delta = {"content": " word"} | ({"role": "assistant"} if number == 0 else {})
+        delta = {"content": ANSWER} | ({"role": "assistant"} if number == 0 else {})
         reason = _reason(body, length) if number == length - 1 else None
-        choice = {"index": 0, "delta": delta, "finish_reason": reason}
+        said = {"text": ANSWER} if plain else {"delta": delta}
+        choice = {"index": 0, **said, "finish_reason": reason}
         await response.write(_event(frame | {"choices": [choice]}))
         await asyncio.sleep(PER_TOKEN_S)
     if (body.get("stream_options") or {}).get("include_usage"):

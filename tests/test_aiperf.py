@@ -7,85 +7,33 @@ What the mock received is compared with the dataset's rows, not with what the ex
 from __future__ import annotations
 
 import json
-import os
-import re
-import shutil
-import signal
-import subprocess
-import sys
-import urllib.request
 from collections import defaultdict
-from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+import harness
 import rows
 from traj.dataset import Dataset
 from traj.exporters import ExportReport, export
+from traj.workload.options import LoadOptions
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 pytestmark = pytest.mark.harness
 
-ROOT = Path(__file__).parent.parent
-VERSION = "0.13.0"
-MODEL = "mock"
-TOKENIZER = "traj/tok"
-REVISION = "0" * 40
-# pip's words when no registry answers.
-NO_NETWORK = re.compile(r"connection|resolution|timed out|unreachable|proxy", re.IGNORECASE)
+LENGTHS = {"aiperf-dag": "text", "weka": "recorded"}
 EARLY_S = 0.002  # the event loop's timers may fire a tick early
-LIMIT_S = 240
 QUIET = "--ui-type none --no-gpu-telemetry --no-server-metrics --workers-max 2 --random-seed 1"
 
 
 @pytest.fixture(scope="session")
 def aiperf() -> Path:
-    """The aiperf command."""
-    home = ROOT / ".venvs" / f"aiperf-{VERSION}"
-    done = home / "installed"
-    if not done.exists():
-        shutil.rmtree(home, ignore_errors=True)
-        subprocess.run([sys.executable, "-m", "venv", str(home)], check=True)
-        pip = [str(home / "bin" / "pip"), "install", "-q", f"aiperf=={VERSION}"]
-        result = subprocess.run(pip, capture_output=True, text=True, check=False)
-        if result.returncode and NO_NETWORK.search(result.stderr):
-            pytest.skip(f"aiperf cannot be installed: {result.stderr.strip()}")
-        assert result.returncode == 0, result.stderr
-        done.touch()
-    return home / "bin" / "aiperf"
-
-
-@pytest.fixture(scope="session")
-def hub(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A Hugging Face cache with one small tokenizer: aiperf finds it there without a network."""
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=4000,
-        special_tokens=["<|end|>"],
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        show_progress=False,
-    )
-    sources = sorted(Path(os.__file__).parent.glob("*.py"))[:60]
-    tokenizer.train_from_iterator((path.read_text() for path in sources), trainer)
-    home = tmp_path_factory.mktemp("hub")
-    snapshot = _snapshot(home)
-    snapshot.mkdir(parents=True)
-    tokenizer.save(str(snapshot / "tokenizer.json"))
-    config = {"tokenizer_class": "PreTrainedTokenizerFast", "eos_token": "<|end|>"}
-    (snapshot / "tokenizer_config.json").write_text(json.dumps(config))
-    references = snapshot.parent.parent / "refs"
-    references.mkdir()
-    (references / "main").write_text(REVISION)
-    return home
+    """The folder of the aiperf command."""
+    return harness.environment("aiperf-0.13.0", "aiperf==0.13.0")
 
 
 @pytest.fixture(scope="session", params=["small", "sample"])
@@ -94,10 +42,7 @@ def dataset(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     folder = tmp_path_factory.mktemp(request.param) / "dataset"
     if request.param == "small":
         return Dataset.open(rows.write(folder, rows.small()))
-    from traj.pipeline import record
-
-    record([ROOT / "sample_data" / name for name in ("claude_code", "codex")], folder)
-    return Dataset.open(folder)
+    return request.getfixturevalue("sample")
 
 
 @dataclass
@@ -139,59 +84,13 @@ def weka(
 def _replay(dataset: Dataset, target: str, aiperf: Path, hub: Path, scratch: Path) -> Replay:
     """Exports and replays with the command that the export names, all trajectories at a time."""
     folder = scratch / "export"
-    report = export(dataset, target, folder)
+    report = export(dataset, target, folder, LoadOptions(lengths=LENGTHS[target]))
     trajectories = report.counts["trajectories"]
     command = report.command.replace("--concurrency 1 ", f"--concurrency {trajectories} ")
-    with _engine(hub) as url:
-        environment = {
-            **os.environ,
-            "PATH": f"{aiperf.parent}:{os.environ['PATH']}",
-            "URL": url,
-            "MODEL": MODEL,
-            "TOKENIZER": TOKENIZER,
-            "HF_HOME": str(hub),
-            "HF_HUB_OFFLINE": "1",
-        }
-        _run(f"{command} {QUIET} --output-artifact-dir '{scratch}/artifacts'", folder, environment)
-        with urllib.request.urlopen(f"{url}/log") as response:
-            log = json.load(response)
-    return Replay(dataset, report, folder, sorted(log, key=lambda entry: entry["arrived"]))
-
-
-def _run(command: str, folder: Path, environment: dict[str, str]) -> None:
-    """Runs a command that starts processes of its own: one that hangs is ended with all of them."""
-    with subprocess.Popen(
-        command,
-        shell=True,
-        cwd=folder,
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-    ) as process:
-        try:
-            output, _ = process.communicate(timeout=LIMIT_S)
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            pytest.fail(f"no end after {LIMIT_S} s: {process.communicate()[0][-5000:]}")
-    assert process.returncode == 0, output[-5000:]
-
-
-@contextmanager
-def _engine(hub: Path) -> Iterator[str]:
-    script = [sys.executable, str(Path(__file__).parent / "mock_engine.py")]
-    tokenizer = ["--tokenizer", str(_snapshot(hub) / "tokenizer.json")]
-    with subprocess.Popen([*script, *tokenizer], stdout=subprocess.PIPE, text=True) as process:
-        try:
-            assert process.stdout is not None
-            yield f"http://127.0.0.1:{process.stdout.readline().strip()}"
-        finally:
-            process.terminate()
-
-
-def _snapshot(hub: Path) -> Path:
-    return hub / "hub" / f"models--{TOKENIZER.replace('/', '--')}" / "snapshots" / REVISION
+    command = f"{command} {QUIET} --output-artifact-dir '{scratch}/artifacts'"
+    with harness.engine(hub) as engine:
+        harness.run(command, folder, harness.variables(engine.url, hub, aiperf))
+        return Replay(dataset, report, folder, engine.log())
 
 
 def _waits(turns: list[dict[str, Any]]) -> list[set[int]]:
@@ -236,7 +135,7 @@ def _body(
     ]
     length = _output(turn)
     caps = {"max_completion_tokens": length, "min_tokens": length, "ignore_eos": True}
-    return {"model": MODEL, "messages": sent, **caps} | ({"tools": tools} if tools else {})
+    return {"model": harness.MODEL, "messages": sent, **caps} | ({"tools": tools} if tools else {})
 
 
 def _plain(role: str, content: str | None) -> dict[str, Any]:
@@ -357,7 +256,7 @@ def test_weka_sends_every_request_at_its_length(weka: Replay, hub: Path) -> None
     prompts as long as recorded, but for the seams of synthetic blocks."""
     from tokenizers import Tokenizer
 
-    tokenizer = Tokenizer.from_file(str(_snapshot(hub) / "tokenizer.json"))
+    tokenizer = Tokenizer.from_file(str(harness.snapshot(hub) / "tokenizer.json"))
     expected: dict[int, list[int]] = defaultdict(list)
     for _, turns, _ in weka.trajectories():
         for turn in turns:

@@ -15,15 +15,19 @@ from hypothesis import strategies as st
 import rows
 from traj.dataset import Dataset
 from traj.errors import DatasetError, UsageError
-from traj.exporters import TARGETS, ExportOptions, describe, export
+from traj.exporters import TARGETS, describe, export
 from traj.exporters.tally import summary
+from traj.exporters.weka import BLOCK
 from traj.workload import chat
-from traj.workload.blocks import BLOCK, Blocks
+from traj.workload.blocks import Blocks
+from traj.workload.options import LoadOptions
 from traj.workload.turns import added
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
+
+TEXT = LoadOptions(lengths="text")
 
 Many = settings(
     max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
@@ -52,7 +56,7 @@ def test_unknown_target_is_refused_before_anything_is_written(
     small: Dataset, tmp_path: Path
 ) -> None:
     """The error lists what there is, and the folder is not made."""
-    with pytest.raises(UsageError, match="aiperf-dag, weka"):
+    with pytest.raises(UsageError, match=", ".join(sorted(TARGETS))):
         export(small, "mooncake", tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
@@ -123,7 +127,7 @@ def test_options_choose_split_and_model(tmp_path: Path) -> None:
     for row, split in zip(tables["trajectories"], ("public", "private"), strict=True):
         row["split"] = split
     dataset = Dataset.open(rows.write(tmp_path / "dataset", tables))
-    report = export(dataset, "weka", tmp_path / "out", ExportOptions("my model", "public"))
+    report = export(dataset, "weka", tmp_path / "out", LoadOptions(model="my model", split="public"))
     (trace,) = (tmp_path / "out" / "traces").iterdir()
     assert trace.stem == rows.trajectory_id("one")
     assert json.loads(trace.read_text())["models"] == ["my model"]
@@ -157,7 +161,7 @@ def test_late_system_messages_and_kept_reasoning(tmp_path: Path) -> None:
         again = rows.message("two", number, "system", row["content"])
         row.update(role="system", attachments=None, sha256=again["sha256"])
     dataset = Dataset.open(rows.write(tmp_path / "dataset", tables))
-    report = export(dataset, "aiperf-dag", tmp_path / "out")
+    report = export(dataset, "aiperf-dag", tmp_path / "out", TEXT)
     lines = dag_lines(tmp_path / "out")
     turns = lines[f"{rows.trajectory_id('two')}.p0"]["turns"]
     assert turns[0]["messages"][0]["role"] == "system"
@@ -214,7 +218,7 @@ def test_dag_grows_with_the_session(tmp_path: Path) -> None:
     for turns in (100, 200):
         tables = long_session(turns)
         dataset = Dataset.open(rows.write(tmp_path / str(turns), tables))
-        report = export(dataset, "aiperf-dag", tmp_path / f"out-{turns}")
+        report = export(dataset, "aiperf-dag", tmp_path / f"out-{turns}", TEXT)
         assert report.counts["sessions"] == 1
         sizes.append(sum(file["bytes"] for file in report.files))
     assert sizes[1] < 2.1 * sizes[0]
@@ -369,7 +373,7 @@ def test_dag_of_any_session(
     folder = tmp_path_factory.mktemp("any")
     tables = session(shape)
     dataset = Dataset.open(rows.write(folder / "dataset", tables))
-    report = export(dataset, "aiperf-dag", folder / "out")
+    report = export(dataset, "aiperf-dag", folder / "out", TEXT)
     turns, texts = tables["turns"], [row["content"] for row in tables["messages"]]
     took = [(turn["end_us"] - turn["start_us"]) / 1000 for turn in turns]
     player = Player(folder / "out", lambda turn: took[turn] * (pace if turn % 2 else 1))
@@ -398,7 +402,7 @@ def test_dag_at_the_recorded_pace(shape: Shape, tmp_path_factory: pytest.TempPat
     folder = tmp_path_factory.mktemp("pace")
     tables = session(shape)
     dataset = Dataset.open(rows.write(folder / "dataset", tables))
-    report = export(dataset, "aiperf-dag", folder / "out")
+    report = export(dataset, "aiperf-dag", folder / "out", TEXT)
     moved = ("wait", "wait_added", "wait_longer", "failed_turn", "join_delay")
     assume(not any(lost(report, kind) for kind in moved))
     turns = tables["turns"]
@@ -470,7 +474,7 @@ def test_weka_counts_runs_that_outlive_the_main_lane(tmp_path: Path) -> None:
 def test_blocks_are_shared_as_far_as_the_content_is(prompts: list[list[tuple[str, int]]]) -> None:
     """Two prompts whose common parts are N tokens long share the first floor(N / 64) ids and no
     other; checked against the tokens themselves."""
-    blocks = Blocks()
+    blocks = Blocks(BLOCK)
     ids, tokens = [], []
     for prompt in prompts:
         parts = [(f"{name}{size}", size) for name, size in prompt]
@@ -501,7 +505,7 @@ def test_blocks_are_shared_as_far_as_the_content_is(prompts: list[list[tuple[str
 def test_blocks_of_a_growing_prompt(steps: list[tuple[list[int], int]]) -> None:
     """A context that is carried on has the ids of one that is laid out from its start; where the
     reported length only grows, no id of the earlier prompt is lost."""
-    blocks, again = Blocks(), None
+    blocks, again = Blocks(BLOCK), None
     layout = blocks.empty()
     parts: list[tuple[str, int]] = []
     length, before = 0, []

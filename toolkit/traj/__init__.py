@@ -43,9 +43,9 @@ def validate(dataset: Dataset, *, tokenizer: str | None = None) -> Any:
 def export(
     dataset: Dataset, target: str, out: str | Path, *, overwrite: bool = False, **options: Any
 ) -> Any:
-    """Writes a harness's files: see traj.exporters."""
-    from traj.exporters import ExportOptions
+    """Writes a harness's files: see traj.exporters; `options` are those of traj.workload.options."""
     from traj.exporters import export as export_files
+    from traj.workload.options import LoadOptions
 
-    chosen = ExportOptions(**options)
+    chosen = LoadOptions(**options)
     return export_files(dataset, target, Path(out), chosen, overwrite=overwrite)

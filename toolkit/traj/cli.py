@@ -10,12 +10,14 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from traj import __version__
+from traj.cli_release import app as release_commands
 from traj.errors import TrajError, UsageError
+from traj.report.output import show as _show
 from traj.report.text import plain
 
 if TYPE_CHECKING:
@@ -39,6 +41,7 @@ def main() -> None:
     """The command `traj`: errors of ours are one line on standard error."""
     # Arrow's own allocator keeps what it freed: a third of the memory of a recording.
     os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
+    _return_memory()
     try:
         app()
     except TrajError as error:
@@ -48,6 +51,14 @@ def main() -> None:
         # The reader of our output went away (`traj ... | head`): nothing is wrong here.
         sys.stderr.close()
         raise SystemExit(0) from None
+
+
+def _return_memory() -> None:
+    """Has glibc give large blocks back at once: a quarter of the memory of an export."""
+    import ctypes
+
+    if sys.platform == "linux" and hasattr(libc := ctypes.CDLL(None), "mallopt"):
+        libc.mallopt(-3, 1 << 17)  # M_MMAP_THRESHOLD, which otherwise grows with what is freed
 
 
 def _print_version(wanted: bool) -> None:
@@ -133,17 +144,54 @@ def validate(
     raise typer.Exit(0 if report.ok else 1)
 
 
-@app.command(epilog="Example: traj export my.traj --format aiperf-dag -o out")
+@app.command(
+    epilog="Example: traj export my.traj --format aiperf-dag --prefix aa --phases 3 -o out"
+)
 def export(
     dataset: Annotated[Path | None, typer.Argument(help="A dataset folder.")] = None,
     target: Annotated[
         str | None, typer.Option("--format", "-f", help="The harness's format: see --list.")
     ] = None,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="The folder to write.")] = None,
+    split: Annotated[str | None, typer.Option(help="Only this split.")] = None,
+    sample: Annotated[
+        int | None, typer.Option(help="This many trajectories, chosen by the seed.")
+    ] = None,
     model: Annotated[
         str | None, typer.Option(help="Model name to write instead of the recorded one.")
     ] = None,
-    split: Annotated[str | None, typer.Option(help="Only this split.")] = None,
+    tokenizer: Annotated[
+        str | None, typer.Option(help="Count anew: an encoding, or a tokenizer.json.")
+    ] = None,
+    lengths: Annotated[
+        str, typer.Option(help="recorded: fill what the record lacks. text: send what it holds.")
+    ] = "recorded",
+    output: Annotated[
+        str, typer.Option(help="Answers forced to their recorded length, or capped at it.")
+    ] = "forced",
+    max_context: Annotated[
+        int | None, typer.Option(help="End a trajectory before a request of more tokens.")
+    ] = None,
+    tool_time: Annotated[
+        str, typer.Option(help="recorded, baseline, baseline:PROFILE, scaled:X or none.")
+    ] = "recorded",
+    user_time: Annotated[
+        str | None, typer.Option(help="Waiting for a person: recorded, none or cap:SECONDS.")
+    ] = None,
+    prefix: Annotated[
+        str, typer.Option(help="Fresh text: aa, shared-system, mlperf, context or none.")
+    ] = "none",
+    prefix_tokens: Annotated[int, typer.Option(help="Length of a prefix.")] = 64,
+    prefix_align: Annotated[
+        int, typer.Option(help="Round it up to whole blocks of this many tokens.")
+    ] = 1,
+    phases: Annotated[int, typer.Option(help="Write this many file sets.")] = 1,
+    plays: Annotated[int, typer.Option(help="Times to play a trajectory in a phase.")] = 1,
+    run: Annotated[str, typer.Option(help="Name of the run: another one, other prefixes.")] = "",
+    seed: Annotated[str, typer.Option(help="What all that is drawn is drawn from.")] = "0",
+    text_free: Annotated[
+        bool, typer.Option("--text-free", help="parquet: leave messages and prompts out.")
+    ] = False,
     overwrite: Annotated[bool, typer.Option(help="Replace an earlier export.")] = False,
     list_targets: Annotated[bool, typer.Option("--list", help="Describe the targets.")] = False,
     as_json: AsJson = False,
@@ -152,7 +200,7 @@ def export(
     """Write a dataset's files for a replay harness, and the command that replays them."""
     import traj
     from traj.exporters import describe
-    from traj.report.text import exported, targets
+    from traj.report.exports import exported, targets
 
     if list_targets:
         _show(describe(), targets, as_json)
@@ -160,7 +208,27 @@ def export(
     if dataset is None or target is None or out is None:
         raise UsageError("export needs DATASET, --format and --out (see traj export --list)")
     report = traj.export(
-        traj.load(dataset), target, out, model=model, split=split, overwrite=overwrite
+        traj.load(dataset),
+        target,
+        out,
+        overwrite=overwrite,
+        split=split,
+        sample=sample,
+        model=model,
+        tokenizer=tokenizer,
+        lengths=lengths,
+        output=output,
+        max_context=max_context,
+        tool_time=tool_time,
+        user_time=user_time,
+        prefix=prefix,
+        prefix_tokens=prefix_tokens,
+        prefix_align=prefix_align,
+        phases=phases,
+        plays=plays,
+        run=run,
+        seed=seed,
+        text_free=text_free,
     )
     if not quiet:
         _show(report, exported, as_json)
@@ -196,6 +264,31 @@ def demo(
     run(out, print)
 
 
+tools = typer.Typer(help="Tools beside the datasets.", no_args_is_help=True, rich_markup_mode=None)
+app.add_typer(tools, name="tools")
+app.add_typer(release_commands)
+
+
+@tools.command(epilog="Example: traj tools calibrate -o mine.toml")
+def calibrate(
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="Write the profile to this new file.")
+    ] = None,
+    repeats: Annotated[
+        int | None, typer.Option(min=1, help="Runs of each task; by default 20 within 40 s.")
+    ] = None,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Measure an agent's usual commands on this machine, for --tool-time baseline:FILE."""
+    from traj.calibrate import calibrate as measure
+    from traj.report.calibration import calibrated, rounds
+
+    profile = measure(out, repeats, None if quiet or as_json else rounds(sys.stderr))
+    if not quiet:
+        _show(profile, calibrated, as_json)
+
+
 @contextmanager
 def _progress(what: str, silent: bool) -> Iterator[Progress | None]:
     """A progress bar on a terminal, nothing elsewhere."""
@@ -209,14 +302,3 @@ def _progress(what: str, silent: bool) -> Iterator[Progress | None]:
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task(what, total=None)
         yield lambda done, whole: bar.update(task, completed=done, total=whole)
-
-
-def _show(value: Any, as_text: Any, as_json: bool) -> None:
-    """Prints a result, as JSON or by the given renderer."""
-    if as_json:
-        import orjson
-
-        plain = value.to_dict() if hasattr(value, "to_dict") else value
-        print(orjson.dumps(plain, option=orjson.OPT_INDENT_2, default=str).decode())
-    else:
-        print(as_text(value))

@@ -11,7 +11,8 @@ from pathlib import Path
 import traj
 from traj.errors import DatasetError, UsageError
 from traj.pipeline import record
-from traj.report.text import exported, recording, validation
+from traj.report.exports import exported
+from traj.report.text import recording, validation
 
 FORMATS = ("claude_code", "codex")
 

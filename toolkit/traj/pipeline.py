@@ -29,8 +29,7 @@ from traj.build.tokens import DEFAULT, Counter, open_tokenizer
 from traj.build.trajectory import trajectory_id
 from traj.dataset import MANIFEST, Dataset, Manifest
 from traj.dataset import write as writing
-from traj.dataset.files import UNSPLIT
-from traj.dataset.fingerprint import fingerprint
+from traj.dataset.fingerprint import by_split
 from traj.errors import SourceError, UsageError
 from traj.sources import SessionFiles, find
 
@@ -94,8 +93,7 @@ def record(
             merge = _Merge(out, shards, counter, jobs, progress)
             manifest = merge.run(old, todo)
             merge.describe(report, todo)
-            dataset = Dataset(out, manifest)
-            splits = {UNSPLIT: fingerprint(dataset, UNSPLIT)}
+            splits = by_split(Dataset(out, manifest))
             writing.commit(out, replace(manifest, splits=splits))
         else:
             writing.sweep(out, old)

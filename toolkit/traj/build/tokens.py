@@ -58,17 +58,8 @@ def _compiled(name: str) -> Tokenizer:
         return counts
 
     def common(one: str, other: str) -> int:
-        # The library gives no ids, but cuts a text after any number of them.
-        low, high = 0, min(count([one, other]))
-        while low < high:
-            middle = (low + high + 1) // 2
-            cut = toktok.truncate(one, middle, name)[0]
-            if cut == toktok.truncate(other, middle, name)[0]:
-                low = middle
-            else:
-                high = middle - 1
-        # A cut inside a character takes the whole of it away: count what is left for certain.
-        return min(low, count([toktok.truncate(one, low, name)[0]])[0]) if low else 0
+        encoding = toktok._encoding(name)  # noqa: SLF001 - no public name gives ids
+        return _common(encoding.encode_ordinary(one), encoding.encode_ordinary(other))
 
     return Tokenizer(name, _COMPILED[name], count, common)
 
@@ -86,6 +77,10 @@ def _from_file(path: Path) -> Tokenizer:
         raise UsageError(f"{file}: {error.strerror}") from None
     except Exception as error:  # noqa: BLE001 - the library raises no narrower type
         raise UsageError(f"{file}: not a tokenizer.json ({error})") from None
+    # A file may ask for either, and for special tokens where text looks like them: not when counting.
+    fast.no_truncation()
+    fast.no_padding()
+    fast.encode_special_tokens = True
 
     def count(texts: Sequence[str]) -> list[int]:
         found = fast.encode_batch_fast(list(texts), add_special_tokens=False)

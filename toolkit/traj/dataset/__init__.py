@@ -19,12 +19,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from traj import schema
+from traj.dataset.sealed import SUFFIX, Opener
 from traj.errors import DatasetError
 
 if TYPE_CHECKING:
     import pyarrow as pa
+    import pyarrow.parquet as pq
 
 MANIFEST = "dataset.json"
+SEALED = MANIFEST + SUFFIX
 TRAJECTORY_TABLES = tuple(name for name in schema.TABLES if name != "prompts")
 
 
@@ -55,6 +58,7 @@ class Manifest:
     canary: str | None = None
     shards: int = 1
     splits: dict[str, Any] = field(default_factory=dict)  # counts and fingerprint by split
+    commitment: dict[str, Any] = field(default_factory=dict)  # to the private split
 
     def to_json(self) -> bytes:
         return (json.dumps(asdict(self), indent=2, sort_keys=True) + "\n").encode()
@@ -102,15 +106,22 @@ class Dataset:
 
     path: Path
     manifest: Manifest
+    opener: Opener | None = None  # where the files are encrypted
 
     @classmethod
-    def open(cls, path: str | Path) -> Dataset:
-        """Opens the dataset in a folder.
+    def open(cls, path: str | Path, identity: str | Path | None = None) -> Dataset:
+        """Opens the dataset in a folder; `identity` is the file of keys for an encrypted one, by
+        default what the environment variable TRAJ_IDENTITY names.
 
-        Raises DatasetError where there is none, it is unfinished, or it is newer than this traj.
+        Raises DatasetError where there is none, it is unfinished, or it is newer than this traj;
+        UsageError where it is encrypted and no key opens it.
         """
         folder = Path(path)
         file = folder / MANIFEST
+        if (folder / SEALED).is_file() and not file.exists():
+            opener = Opener.read(identity, folder)
+            text = opener.open(folder / SEALED)
+            return cls(folder, Manifest.from_json(text, str(folder / SEALED)), opener)
         try:
             text = file.read_bytes()
         except FileNotFoundError:
@@ -133,12 +144,24 @@ class Dataset:
         ]
         return sorted(found, key=lambda file: (file.split, file.shard))
 
+    def parquet(self, file: DataFile) -> pq.ParquetFile:
+        """Opens one file, decrypted in memory where need be. Raises TrajError where it cannot be
+        decrypted, else what pyarrow raises."""
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        path = self.path / file.path
+        if not file.path.endswith(SUFFIX):
+            return pq.ParquetFile(path)
+        if self.opener is None:
+            raise DatasetError(f"{path}: encrypted, in a dataset that is not")
+        return pq.ParquetFile(pa.BufferReader(self.opener.open(path)))
+
     def table(
         self, name: str, columns: Sequence[str] | None = None, split: str | None = None
     ) -> pa.Table:
         """A whole table, or some of its columns, sorted by its key within each split."""
         import pyarrow as pa
-        import pyarrow.parquet as pq
 
         empty = schema.arrow(name).empty_table()
         if columns is not None:
@@ -147,7 +170,7 @@ class Dataset:
         for file in self.files(name, split):
             try:
                 # ParquetFile and not read_table: that one loads the dataset layer, and pandas.
-                with pq.ParquetFile(self.path / file.path) as parquet:
+                with self.parquet(file) as parquet:
                     parts.append(parquet.read(columns=columns))
             except (OSError, pa.ArrowException) as error:
                 raise DatasetError(f"{self.path / file.path}: {error}") from None
@@ -199,19 +222,18 @@ class Dataset:
         self, name: str, split: str | None, columns: Sequence[str] | None
     ) -> Iterator[tuple[str, Span]]:
         import pyarrow as pa
-        import pyarrow.parquet as pq
 
         wanted = None if columns is None else list(dict.fromkeys(["trajectory_id", *columns]))
         for file in self.files(name, split):
             try:
-                with pq.ParquetFile(self.path / file.path) as parquet:
+                with self.parquet(file) as parquet:
                     for group in range(parquet.num_row_groups):
-                        yield from _runs(parquet.read_row_group(group, columns=wanted))
+                        yield from runs(parquet.read_row_group(group, columns=wanted))
             except (OSError, pa.ArrowException) as error:
                 raise DatasetError(f"{self.path / file.path}: {error}") from None
 
 
-def _runs(table: pa.Table) -> Iterator[tuple[str, Span]]:
+def runs(table: pa.Table) -> Iterator[tuple[str, Span]]:
     """Spans of equal, neighbouring trajectory ids. A trajectory never spans row groups."""
     import pyarrow.compute as pc
 

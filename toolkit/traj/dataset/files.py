@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from traj import schema
 from traj.build.rows import Columns, to_arrow
 from traj.dataset import DataFile, Span
+from traj.dataset.sealed import SUFFIX, Seal
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -29,17 +30,27 @@ class DataWriter:
     """One Parquet file: written under a scratch name, then named by what is in it.
 
     Encoding runs on a thread, beside the building of the next rows; one row group at most waits.
+    What is to be sealed is encoded in memory, so that no plain text of it comes to the disk.
     """
 
     def __init__(
-        self, folder: Path, table: str, shard: int, thread: ThreadPoolExecutor, split: str = UNSPLIT
+        self,
+        folder: Path,
+        table: str,
+        shard: int,
+        thread: ThreadPoolExecutor,
+        split: str = UNSPLIT,
+        seal: Seal | None = None,
     ) -> None:
-        self._folder, self._thread = folder, thread
+        import pyarrow as pa
+
+        self._folder, self._thread, self._seal = folder, thread, seal
         self._table, self._shard, self._split = table, shard, split
         home = folder / "data" / table
         home.mkdir(parents=True, exist_ok=True)
         self._scratch = home / f".{split}-{shard:05d}-{os.getpid()}.tmp"
-        self._writer = _open(self._scratch, table)
+        self._memory = pa.BufferOutputStream() if seal else None
+        self._writer = _open(self._memory or self._scratch, table)
         self._rows = 0
         self._under_way: Future[None] | None = None
         self.pending: list[tuple[str, Chunk]] = []
@@ -81,11 +92,14 @@ class DataWriter:
         self.flush()
         self._wait()
         self._writer.close()
+        if self._seal and self._memory is not None:
+            self._scratch.write_bytes(self._seal.close(self._memory.getvalue().to_pybytes()))
         with self._scratch.open("rb") as handle:
             digest = hashlib.file_digest(handle, "sha256").hexdigest()
             size = os.fstat(handle.fileno()).st_size
             os.fsync(handle.fileno())
         name = f"data/{self._table}/{self._split}-{self._shard:05d}-{digest[:12]}.parquet"
+        name += SUFFIX if self._seal else ""
         self._scratch.replace(self._folder / name)
         sync(self._scratch.parent)
         return DataFile(self._table, self._split, self._shard, name, self._rows, size, digest)
@@ -106,11 +120,11 @@ class DataWriter:
             under_way.result()
 
 
-def _open(path: Path, table: str) -> pq.ParquetWriter:
+def _open(sink: Path | pa.BufferOutputStream, table: str) -> pq.ParquetWriter:
     import pyarrow.parquet as pq
 
     writer = pq.ParquetWriter(
-        path,
+        sink,
         schema.arrow(table),
         compression="zstd",
         compression_level=3,

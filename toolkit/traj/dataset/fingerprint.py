@@ -8,13 +8,24 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from traj.dataset import Dataset
+from traj.dataset.files import UNSPLIT
 from traj.schema import TABLES
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 PERCENTILES = (5, 25, 50, 75, 95, 99)
+_LENGTHS = ("input_tokens", "cached_tokens", "output_tokens")
+LOAD = ["trajectory_id", "delay_us", *_LENGTHS, *(f"counted_{name}" for name in _LENGTHS)]
 CAPS = {"32K": 32_768, "64K": 65_536, "128K": 131_072, "200K": 200_000, "1M": 1_000_000}
+
+
+def by_split(dataset: Dataset) -> dict[str, dict[str, Any]]:
+    """The fingerprint of each split that the dataset's files name, beside what else the manifest
+    says of the split."""
+    splits = sorted({file.split for file in dataset.manifest.files}) or [UNSPLIT]
+    known = dataset.manifest.splits
+    return {split: known.get(split, {}) | fingerprint(dataset, split) for split in splits}
 
 
 def fingerprint(dataset: Dataset, split: str) -> dict[str, Any]:
@@ -23,25 +34,25 @@ def fingerprint(dataset: Dataset, split: str) -> dict[str, Any]:
     Lengths are the provider's where known, else counted. The ideal hit rate under a context cap is
     the share of counted input tokens that an ideal cache holds, over turns of at most that input.
     """
+    rows = {name: sum(f.rows for f in dataset.files(name, split)) for name in TABLES}
+    return {"rows": rows, "fingerprint": load(dataset.table("turns", LOAD, split))}
+
+
+def load(turns: pa.Table) -> dict[str, Any]:
+    """The fingerprint of turns, given as the columns of LOAD."""
     import pyarrow.compute as pc
 
-    lengths = ("input_tokens", "cached_tokens", "output_tokens")
-    columns = ["trajectory_id", "delay_us", *lengths, *(f"counted_{name}" for name in lengths)]
-    turns = dataset.table("turns", columns, split)
     inputs = pc.coalesce(turns["input_tokens"], turns["counted_input_tokens"])
     outputs = pc.coalesce(turns["output_tokens"], turns["counted_output_tokens"])
     return {
-        "rows": {name: sum(f.rows for f in dataset.files(name, split)) for name in TABLES},
-        "fingerprint": {
-            "input_tokens": _spread(inputs),
-            "cached_tokens": _spread(turns["cached_tokens"]),
-            "output_tokens": _spread(outputs),
-            "turns": _spread(pc.value_counts(turns["trajectory_id"]).field("counts")),
-            "delay_us": _spread(turns["delay_us"]),
-            "ideal_hit_rate": {
-                label: _hit_rate(turns.filter(pc.less_equal(inputs, cap)))
-                for label, cap in CAPS.items()
-            },
+        "input_tokens": _spread(inputs),
+        "cached_tokens": _spread(turns["cached_tokens"]),
+        "output_tokens": _spread(outputs),
+        "turns": _spread(pc.value_counts(turns["trajectory_id"]).field("counts")),
+        "delay_us": _spread(turns["delay_us"]),
+        "ideal_hit_rate": {
+            label: _hit_rate(turns.filter(pc.less_equal(inputs, cap)))
+            for label, cap in CAPS.items()
         },
     }
 

@@ -15,8 +15,9 @@ from pathlib import Path
 
 from traj import schema
 from traj.build import Built
-from traj.dataset import MANIFEST, TRAJECTORY_TABLES, DataFile, Dataset, Manifest, Span
+from traj.dataset import MANIFEST, SEALED, TRAJECTORY_TABLES, DataFile, Dataset, Manifest, Span
 from traj.dataset.files import UNSPLIT, Chunk, DataWriter, sync
+from traj.dataset.sealed import Seal
 from traj.errors import DatasetError, TrajError, UsageError
 
 _PER_SHARD = 512  # trajectories
@@ -25,8 +26,9 @@ Prompts = dict[str, tuple[str, str, int]]  # prompt_id to kind, content, tokens
 
 
 @contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Makes the folder if need be and holds it against other writers.
+def locked(folder: Path, *, sealed: bool = False) -> Iterator[None]:
+    """Makes the folder if need be and holds it against other writers. `sealed`: an encrypted
+    dataset is no strange thing to find in it.
 
     Raises UsageError for a folder that holds something else, TrajError where it is being written.
     """
@@ -42,7 +44,8 @@ def locked(folder: Path) -> Iterator[None]:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             raise TrajError(f"{folder}: another traj is writing to it; try again later") from None
-        strange = [path.name for path in folder.iterdir() if path.name not in (MANIFEST, "data")]
+        known = (MANIFEST, "data", *([SEALED] if sealed else []))
+        strange = [path.name for path in folder.iterdir() if path.name not in known]
         if strange and not (folder / MANIFEST).exists():
             raise UsageError(f"{folder}: not a dataset, and not empty (it holds {strange[0]!r})")
         yield
@@ -68,28 +71,49 @@ def update(
 ) -> Manifest:
     """The dataset with `fresh` merged in, in the order of their ids; `touched` are their ids, or
     ids of which there turned out to be nothing to write. Files are written, but not committed.
+
+    In a dataset that is split the others stay where they are; `fresh` is unsplit, until the next
+    `traj split` puts each where its family is.
     """
     same = shards == old.shards
     dirty = {shard_of(name, shards) for name in touched} if same else set(range(shards))
     kept = [file for file in old.files if same and file.table != "prompts"]
     kept = [file for file in kept if file.shard not in dirty]
-    rest = replace(old, files=tuple(file for file in old.files if file not in kept))
-    before = Dataset(folder, rest).spans(split=UNSPLIT)
-    rows = _merged((row for row in before if row[0] not in touched), fresh)
+    rest = Dataset(folder, replace(old, files=tuple(f for f in old.files if f not in kept)))
     prompts: Prompts = {}
-    writer: _Shard | None = None
     files: list[DataFile] = list(kept)
+    for split in [*sorted({file.split for file in old.files} - {UNSPLIT}), UNSPLIT]:
+        before = (row for row in rest.spans(split=split) if row[0] not in touched)
+        rows = _merged(before, fresh if split == UNSPLIT else (), prompts)
+        files += write_shards(folder, shards, split, rows)
+    merged = Dataset(folder, replace(old, shards=shards, files=tuple(files)))
+    for split in sorted({file.split for file in files} or {UNSPLIT}):
+        wanted = prompts_used(merged, split)
+        known = _known(wanted, prompts, Dataset(folder, old))
+        files.append(write_prompts(folder, split, known))
+    return replace(merged.manifest, files=in_order(files))
+
+
+def write_shards(
+    folder: Path,
+    shards: int,
+    split: str,
+    rows: Iterable[tuple[str, Mapping[str, Chunk]]],
+    seal: Seal | None = None,
+) -> list[DataFile]:
+    """Writes trajectories, given in the order of their ids, into one split's shards."""
+    writer: _Shard | None = None
+    files: list[DataFile] = []
     thread = ThreadPoolExecutor(1, "traj-writer")
     try:
-        for name, tables, its_prompts in rows:
+        for name, tables in rows:
             shard = shard_of(name, shards)
             if writer is not None and writer.number != shard:
                 files += writer.close()
                 writer = None
             if writer is None:
-                writer = _Shard(folder, shard, thread)
+                writer = _Shard(folder, shard, thread, split, seal)
             writer.add(name, tables)
-            prompts.update(its_prompts)
         if writer is not None:
             files += writer.close()
             writer = None
@@ -99,17 +123,19 @@ def update(
         if writer is not None:
             writer.abandon()
         thread.shutdown()
+    return files
+
+
+def in_order(files: Iterable[DataFile]) -> tuple[DataFile, ...]:
+    """As a manifest lists them."""
     order = {name: place for place, name in enumerate(schema.TABLES)}
-    merged = replace(old, shards=shards, files=tuple(files))
-    files += _write_prompts(folder, merged, old, prompts)
-    files.sort(key=lambda file: (order[file.table], file.split, file.shard))
-    return replace(merged, files=tuple(files))
+    return tuple(sorted(files, key=lambda file: (order[file.table], file.split, file.shard)))
 
 
-def commit(folder: Path, manifest: Manifest) -> None:
+def commit(folder: Path, manifest: Manifest, seal: Seal | None = None) -> None:
     """Makes the manifest the dataset's, durably, and removes files that it does not name."""
-    data = manifest.to_json()
-    file = folder / MANIFEST
+    data = seal.close(manifest.to_json()) if seal else manifest.to_json()
+    file = folder / (SEALED if seal else MANIFEST)
     try:
         if not file.exists() or file.read_bytes() != data:
             scratch = folder / f".{MANIFEST}.tmp"
@@ -133,26 +159,33 @@ def sweep(folder: Path, manifest: Manifest | None) -> None:
 
 
 def _merged(
-    before: Iterable[tuple[str, dict[str, Span]]], fresh: Iterable[Built]
-) -> Iterator[tuple[str, Mapping[str, Chunk], Prompts]]:
+    before: Iterable[tuple[str, dict[str, Span]]], fresh: Iterable[Built], prompts: Prompts
+) -> Iterator[tuple[str, Mapping[str, Chunk]]]:
+    """Both in the order of their ids; the prompts of what is fresh are collected on the way."""
     old, new = iter(before), iter(fresh)
     left, right = next(old, None), next(new, None)
     while left is not None or right is not None:
         if right is None or (left is not None and left[0] < right.trajectory_id):
             assert left is not None
-            yield *left, {}
+            yield left
             left = next(old, None)
         else:
-            yield right.trajectory_id, right.tables, right.prompts
+            prompts.update(right.prompts)
+            yield right.trajectory_id, right.tables
             right = next(new, None)
 
 
 class _Shard:
     """One shard's files, of all tables but prompts."""
 
-    def __init__(self, folder: Path, number: int, thread: ThreadPoolExecutor) -> None:
+    def __init__(
+        self, folder: Path, number: int, thread: ThreadPoolExecutor, split: str, seal: Seal | None
+    ) -> None:
         self.number = number
-        self._files = {name: DataWriter(folder, name, number, thread) for name in TRAJECTORY_TABLES}
+        self._files = {
+            name: DataWriter(folder, name, number, thread, split, seal)
+            for name in TRAJECTORY_TABLES
+        }
 
     def add(self, trajectory_id: str, tables: Mapping[str, Chunk]) -> None:
         # Where a row group of messages begins is a matter of the id alone: a changed trajectory
@@ -170,37 +203,47 @@ class _Shard:
             file.abandon()
 
 
-def _write_prompts(folder: Path, merged: Manifest, old: Manifest, fresh: Prompts) -> list[DataFile]:
-    """The prompts that some turn refers to, in the order of their ids."""
-    import pyarrow as pa
+def prompts_used(dataset: Dataset, split: str) -> set[str]:
+    """The prompts that some turn of the split refers to."""
+    used = dataset.table("turns", ["system_id", "tools_id"], split)
+    return {name for column in used.columns for name in column.unique().to_pylist() if name}
 
-    dataset = Dataset(folder, merged)
-    used = dataset.table("turns", ["system_id", "tools_id"])
-    wanted = {name for column in used.columns for name in column.unique().to_pylist() if name}
-    known = dict(fresh)
-    if any(name not in known for name in wanted):
-        for row in Dataset(folder, old).table("prompts").to_pylist():
-            known.setdefault(row["prompt_id"], (row["kind"], row["content"], row["tokens"]))
+
+def prompts_of(dataset: Dataset) -> Prompts:
+    """All prompts that the dataset holds, of whatever split."""
+    rows = dataset.table("prompts").to_pylist()
+    return {row["prompt_id"]: (row["kind"], row["content"], row["tokens"]) for row in rows}
+
+
+def _known(wanted: set[str], fresh: Prompts, old: Dataset) -> Prompts:
+    known = fresh if wanted <= fresh.keys() else prompts_of(old) | fresh
     missing = sorted(wanted - known.keys())
     if missing:
-        raise DatasetError(f"{folder}: prompt {missing[0]} is missing; run traj validate")
-    names = sorted(wanted)
+        raise DatasetError(f"{old.path}: prompt {missing[0]} is missing; run traj validate")
+    return {name: known[name] for name in wanted}
+
+
+def write_prompts(folder: Path, split: str, prompts: Prompts, seal: Seal | None = None) -> DataFile:
+    """Writes one split's prompts, in the order of their ids."""
+    import pyarrow as pa
+
+    names = sorted(prompts)
     batch = pa.record_batch(
         [
             pa.array([schema.VERSION] * len(names), pa.string()),
             pa.array(names, pa.string()),
-            pa.array([known[name][0] for name in names], pa.string()),
-            pa.array([known[name][1] for name in names], pa.string()),
-            pa.array([known[name][2] for name in names], pa.int32()),
+            pa.array([prompts[name][0] for name in names], pa.string()),
+            pa.array([prompts[name][1] for name in names], pa.string()),
+            pa.array([prompts[name][2] for name in names], pa.int32()),
         ],
         schema=schema.arrow("prompts"),
     )
     with ThreadPoolExecutor(1) as thread:
-        file = DataWriter(folder, "prompts", 0, thread)
+        file = DataWriter(folder, "prompts", 0, thread, split, seal)
         try:
             table = pa.Table.from_batches([batch])
             file.add("", Span(table, 0, table.num_rows))
-            return [file.close()]
+            return file.close()
         except OSError as error:
             file.abandon()
             raise TrajError(f"{folder}: cannot write: {error.strerror or error}") from None

@@ -25,59 +25,43 @@ Times as aiperf 0.13 keeps them, each found by running it:
 from __future__ import annotations
 
 import shlex
+from collections import Counter
 from typing import IO, TYPE_CHECKING, Any
 
-from traj.errors import UsageError
+from traj.exporters import read_back, sessions
 from traj.exporters.tally import Tally
-from traj.workload import chat
+from traj.workload.cache_simulation import Part, Prompt
 from traj.workload.conversations import Conversation, Conversations
-from traj.workload.schedule import Run, Schedule, spawned_lanes
-from traj.workload.turns import Columns, added
+from traj.workload.schedule import Run
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
-    from traj.dataset import Dataset, Rows
-    from traj.exporters import ExportOptions
     from traj.workload.conversations import Group
+    from traj.workload.load import Phase, Play
+    from traj.workload.options import LoadOptions
+    from traj.workload.prompts import Prompts, Spoken
 
 NAME = "aiperf-dag"
 SUMMARY = "aiperf dag_jsonl: recorded text, tools, delays, forced output lengths, sub-agents"
-CARRIES = (
-    "every answered request with its messages and tool calls",
-    "tool definitions",
-    "output lengths",
-    "delays",
-    "sub-agents and side requests, where they start and who waits for them",
-)
+HARNESS = "aiperf 0.13"
+PROOF = "replayed"
+TEXT = True
+CARRIES = ("text", "delays", "tools", "sub_agents", "output_length")
 DROPS = {
-    "attachment": "images and documents are not stored, so their messages go without them",
-    "failed_turn": "no answer is recorded; the time it took is part of the next request's delay",
-    "hidden_reasoning": "earlier reasoning was sent in encrypted form, which the record lacks",
     "join_delay": "aiperf sends a turn at once when what it waited for ends; the delay is spent "
     "before the last request of what it waits for",
     "model": "one model answers: those of a trajectory that used several are not told apart",
-    "system_role": "aiperf takes system messages at a prompt's start alone; later ones go as user",
-    "tool_definition": "a provider's own tool has no form in a chat-completions request",
-    "unseen_input": "contexts whose prompt was longer than what the record holds of it",
     "wait": "requests that waited for something which conversations cannot express",
     "wait_longer": "requests that waited for part of what a sub-agent did wait for all of it",
     "wait_added": "aiperf waits for all that a turn starts before the conversation ends; what "
     "nobody waited for is awaited by a turn that came after it in the record",
 }
 FILE = "dag.jsonl"
-SESSIONS = "sessions.jsonl"
-
-TURNS = (
-    *("lane", "wait_for", "start_us", "end_us", "delay_us", "output", "input"),
-    *("earlier_reasoning", "system_id", "tools_id", "model", "usage_source", "output_tokens"),
-    *("counted_input_tokens", "counted_cached_tokens", "counted_output_tokens"),
-    "unseen_input_tokens",
-)
 
 
-def command(tally: Tally, options: ExportOptions) -> str:
+def command(tally: Tally, options: LoadOptions) -> str:
     """Run in the export's folder, with URL, MODEL and TOKENIZER set."""
     model = shlex.quote(options.model) if options.model else '"$MODEL"'
     return (
@@ -89,47 +73,64 @@ def command(tally: Tally, options: ExportOptions) -> str:
     )
 
 
-def write(dataset: Dataset, out: Path, options: ExportOptions) -> Tally:
-    """Writes dag.jsonl and sessions.jsonl.
-
-    Raises UsageError for a dataset without text.
-    """
-    if not dataset.files("messages"):
-        raise UsageError(f"{dataset.path}: a dataset without text cannot be exported to {NAME}")
+def write(phase: Phase, out: Path) -> Tally:
+    """Writes dag.jsonl and sessions.jsonl."""
     tally = Tally()
-    fronts = chat.Fronts(dataset)
-    columns: dict[str, Sequence[str]] = {
-        "trajectories": ("trajectory_id",),
-        "turns": TURNS,
-        "messages": chat.COLUMNS,
-        "tool_calls": ("turn", "spawned_lane"),
-    }
-    with (out / FILE).open("wb") as lines, (out / SESSIONS).open("wb") as sessions:
-        for rows in dataset.trajectories(split=options.split, columns=columns):
-            _Writer(rows, fronts, tally, lines, sessions).write()
+    with (out / FILE).open("wb") as lines, (out / sessions.FILE).open("wb") as notes:
+        for play in phase:
+            assert play.prompts is not None
+            _Writer(play, play.prompts, tally, lines, notes).write()
+            tally.play(play)
     return tally
 
 
+def prompts(out: Path, phase: int) -> Iterator[Prompt]:
+    """A phase's requests, conversation by conversation."""
+    plays = sessions.plays(out)
+    sent: Counter[str] = Counter()
+    for place, line in read_back.lines(out / FILE):
+        play = plays.get(line["session_id"], "")
+        found: list[tuple[str, Part]] = []
+        tools: Part | None = None
+        for index, turn in enumerate(line.get("turns", ())):
+            new = [
+                (message["role"], Part(read_back.texts(message), place + len(found) + number))
+                for number, message in enumerate(turn["messages"])
+            ]
+            found += new
+            if "tools" in turn:
+                tools = Part(read_back.tool_texts(turn["tools"]), place + read_back.TOOLS + index)
+            if index and "tools" not in turn:
+                yield Prompt(phase, play, [part for _, part in new], sent[play] - 1)
+            else:
+                yield Prompt(phase, play, read_back.in_order(found, tools))
+            sent[play] += 1
+
+
+def read(out: Path, place: int) -> Sequence[str]:
+    """The texts of a message, or of tool definitions, again."""
+    line, index = read_back.line_at(out / FILE, place)
+    if index >= read_back.TOOLS:
+        return read_back.tool_texts(line["turns"][index - read_back.TOOLS]["tools"])
+    messages = [message for turn in line["turns"] for message in turn["messages"]]
+    return read_back.texts(messages[index])
+
+
 class _Writer:
-    """Writes one trajectory."""
+    """Writes one play."""
 
     def __init__(
-        self,
-        rows: Rows,
-        fronts: chat.Fronts,
-        tally: Tally,
-        lines: IO[bytes],
-        sessions: IO[bytes],
+        self, play: Play, prompts: Prompts, tally: Tally, lines: IO[bytes], notes: IO[bytes]
     ) -> None:
-        self.name = rows.trajectory_id
-        self.turns = Columns(rows.turns, TURNS)
-        self.messages = chat.Messages(rows.messages)
-        self.fronts = fronts
+        self.name = play.name
+        self.play = play
+        self.prompts = prompts
+        self.turns = play.turns
         self.tally = tally
         self.lines = lines
-        self.sessions = sessions
-        self.schedule = Schedule(self.turns, spawned_lanes(rows.tool_calls))
-        self.plan = Conversations(self.schedule, self._extends)
+        self.notes = notes
+        self.schedule = play.schedule
+        self.plan = Conversations(self.schedule, prompts.extends)
 
     def write(self) -> None:
         roots = self.schedule.root.children
@@ -145,25 +146,12 @@ class _Writer:
         self._count()
 
     def _count(self) -> None:
-        tally, turns = self.tally, self.turns
-        sent = [turn for run in self.schedule.runs for turn in run.turns]
-        tally.trajectory(
-            len(sent),
-            sum(turns["counted_input_tokens"][turn] or 0 for turn in sent),
-            sum(turns["counted_cached_tokens"][turn] or 0 for turn in sent),
-        )
-        tally.lose("failed_turn", self.schedule.failed)
+        tally = self.tally
         tally.lose("wait", self.schedule.lost_waits + self.plan.lost_waits)
         tally.lose("wait_longer", self.schedule.longer_waits + self.plan.longer_waits)
         tally.lose("wait_added", self.plan.added_waits)
         tally.lose("join_delay", self.plan.moved_delays)
-        tally.lose("attachment", self.messages.attachments())
-        hidden = [turns["earlier_reasoning"][turn] == "encrypted" for turn in sent]
-        tally.lose("hidden_reasoning", sum(hidden))
-        tally.lose("model", len({turns["model"][turn] for turn in sent}) > 1)
-        tally.lose("unseen_input", sum((turns["unseen_input_tokens"][x] or 0) > 0 for x in sent))
-        used = {turns["tools_id"][turn] for turn in sent}
-        tally.lose("tool_definition", sum(self.fronts.lost_tools.get(one, 0) for one in used))
+        tally.lose("model", len({self.turns["model"][turn] for turn in self.play.sent}) > 1)
 
     def _run(self, run: Run, name: str, delay_us: int) -> str:
         """Writes a run that begins that long after its cause, and gives the id to spawn."""
@@ -228,56 +216,27 @@ class _Writer:
         mode = "deltas_with_responses"
         self._line({"session_id": name, "context_mode": mode, "turns": lines})
         self.tally.sessions += 1
-        session = {"session_id": name, "trajectory_id": self.name, "turns": part.turns}
-        self.sessions.write(_json(session))
+        sessions.note(self.notes, name, self.play, part.turns)
 
     def _turn(self, part: Conversation, index: int) -> dict[str, Any]:
-        turn = part.turns[index]
+        turn, prompts = part.turns[index], self.prompts
         before = part.turns[index - 1] if index else None
-        messages = self._messages(turn, before)
-        output = self.turns.output_tokens(turn)
+        spoken: list[Spoken] = (
+            prompts.whole(turn) if before is None else prompts.added(before, turn)
+        )
+        output = self.play.output_tokens(turn)
+        messages = [prompts.json(one) for one in spoken]
         line: dict[str, Any] = {"messages": messages, "max_tokens": output}
-        line["extra"] = {"ignore_eos": True, "min_tokens": output}
-        tools = self._tools(turn)
+        if self.play.options.output == "forced":
+            line["extra"] = {"ignore_eos": True, "min_tokens": output}
+        tools = prompts.tools(turn)
         # aiperf keeps sending the last definitions it was given.
-        if tools and (before is None or tools is not self._tools(before)):
+        if tools and (before is None or tools is not prompts.tools(before)):
             line["tools"] = tools
         if before is not None:
             line["delay"] = self._delay(turn) / 1000
         self.tally.messages += len(messages)
-        counted = self.turns["counted_input_tokens"][turn] or 0
-        self.tally.request(counted, output, self.schedule.delay_us(turn))
         return line
-
-    def _messages(self, turn: int, before: int | None) -> list[Any]:
-        found: list[Any] = []
-        reasoning = self.turns["earlier_reasoning"][turn] == "kept"
-        ranges = self.turns.ranges(turn)
-        if before is not None:
-            ranges = added(self.turns.ranges(before), ranges) or []
-        elif (system := self.fronts.systems.get(self.turns["system_id"][turn])) is not None:
-            found.append(system)
-        front = before is None
-        for start, stop in ranges:
-            for number in range(start, stop):
-                is_system = self.messages.is_system(number)
-                front = front and is_system
-                late = is_system and not front
-                self.tally.lose("system_role", late)
-                found.append(self.messages.json(number, reasoning=reasoning, as_user=late))
-        return found
-
-    def _extends(self, before: int, turn: int) -> bool:
-        """Whether a turn's prompt is that of the turn before and something more."""
-        if not added(self.turns.ranges(before), self.turns.ranges(turn)):
-            return False
-        if self._tools(before) and not self._tools(turn):
-            return False
-        same = ("system_id", "earlier_reasoning")
-        return all(self.turns[name][turn] == self.turns[name][before] for name in same)
-
-    def _tools(self, turn: int) -> list[dict[str, Any]] | None:
-        return self.fronts.tools.get(self.turns["tools_id"][turn])
 
     def _delay(self, turn: int) -> int:
         return self.plan.delay_us(turn)

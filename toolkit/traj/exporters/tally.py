@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from traj.workload.load import Play
+
 PERCENTILES = (5, 25, 50, 75, 95, 99)
 
 
@@ -40,6 +42,20 @@ class Tally:
         self.input_tokens.append(input_tokens)
         self.output_tokens.append(output_tokens)
         self.delay_us.append(delay_us)
+
+    def play(self, play: Play) -> None:
+        """A whole play, as long as it is sent, with what any load of it loses."""
+        turns, sent = play.turns, play.sent
+        self.lost += play.losses()
+        if not sent:
+            return
+        for turn in sent:
+            self.request(play.input_tokens(turn), play.output_tokens(turn), play.delay_us(turn))
+        self.trajectory(
+            len(sent),
+            sum(turns["counted_input_tokens"][turn] or 0 for turn in sent),
+            sum(turns["counted_cached_tokens"][turn] or 0 for turn in sent),
+        )
 
     def trajectory(self, requests: int, counted_input: int, counted_cached: int) -> None:
         """One trajectory, done; the counted lengths are sums over its requests."""

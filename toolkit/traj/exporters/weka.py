@@ -23,50 +23,43 @@ from __future__ import annotations
 import shlex
 from typing import TYPE_CHECKING, Any
 
-from traj.errors import UsageError
+from traj.exporters import sessions
 from traj.exporters.tally import Tally
-from traj.workload.blocks import BLOCK, Blocks, Layout, Part
-from traj.workload.parts import Parts
-from traj.workload.schedule import Run, Schedule, spawned_lanes
-from traj.workload.turns import Columns
+from traj.workload.cache_simulation import BlockPrompt
+from traj.workload.prompt_blocks import COUNTED_LENGTH, PromptBlocks, block_id
+from traj.workload.schedule import Run
+from traj.workload.timeline import NO_CLOCK, Timeline
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator
     from pathlib import Path
 
-    from traj.dataset import Dataset, Rows
-    from traj.exporters import ExportOptions
+    from traj.workload.load import Phase, Play
+    from traj.workload.options import LoadOptions
 
 NAME = "weka"
 SUMMARY = "Weka (kv-cache-tester) traces: lengths, cache blocks, times, sub-agents; no text"
-CARRIES = (
-    "input and output lengths",
-    "which blocks of 64 tokens requests share",
-    "request times, durations and delays",
-    "sub-agents and side requests as nested runs",
-)
+HARNESS = "aiperf 0.13"
+PROOF = "replayed"
+TEXT = False
+CARRIES = ("lengths", "hashes", "delays", "sub_agents", "output_length")
 DROPS = {
-    "counted_length": "requests without the provider's figures have the dataset's own counts",
-    "failed_turn": "no answer is recorded; the time it took is part of the next think time",
+    "counted_length": COUNTED_LENGTH,
     "join_delay": "requests that waited for a nested run: aiperf sends them at once when it ends",
     "nesting": "entries do not nest: what a sub-agent started lies beside the sub-agent",
     "outlives": "nested runs that go on after the main lane's last request: aiperf 0.13 may lose "
     "their delayed requests and then not end (--ignore-trace-delays helps, aiperf-dag has no such)",
-    "no_clock": "requests without recorded times lie where the delays put them",
+    "local_ids": "traces whose front others would share (none, shared-system, mlperf): ids count "
+    "within a trace alone, and readers draw text by trace and id",
+    "no_clock": NO_CLOCK,
 }
 FOLDER = "traces"
-TURNS = (
-    *("lane", "lane_kind", "lane_name", "wait_for", "start_us", "end_us", "delay_us", "output"),
-    *("input", "earlier_reasoning", "system_id", "tools_id", "model", "usage_source"),
-    *("input_tokens", "output_tokens", "stop_reason", "unseen_input_tokens"),
-    *("counted_input_tokens", "counted_cached_tokens", "counted_output_tokens"),
-)
-MESSAGES = ("lane", "role", "tokens", "reasoning_tokens", "sha256", "tool_calls")
+BLOCK = 64
 STOPS = {"tool_use": "tool_use", "end_turn": "end_turn"}
 UNKNOWN_MODEL = "unknown"
 
 
-def command(tally: Tally, options: ExportOptions) -> str:
+def command(tally: Tally, options: LoadOptions) -> str:
     """Run in the export's folder, with URL, MODEL and TOKENIZER set."""
     model = shlex.quote(options.model) if options.model else '"$MODEL"'
     return (
@@ -78,45 +71,50 @@ def command(tally: Tally, options: ExportOptions) -> str:
     )
 
 
-def write(dataset: Dataset, out: Path, options: ExportOptions) -> Tally:
-    """Writes traces/.
-
-    Raises UsageError for a dataset without text: its messages' lengths are what blocks are made of.
-    """
-    if not dataset.files("messages"):
-        raise UsageError(f"{dataset.path}: a dataset without text cannot be exported to {NAME}")
+def write(phase: Phase, out: Path) -> Tally:
+    """Writes traces/ and sessions.jsonl."""
     tally = Tally()
-    prompts = dataset.table("prompts", columns=["prompt_id", "tokens"])
-    fronts = dict(zip(prompts["prompt_id"].to_pylist(), prompts["tokens"].to_pylist(), strict=True))
-    columns: dict[str, Sequence[str]] = {
-        "trajectories": ("trajectory_id",),
-        "turns": TURNS,
-        "messages": MESSAGES,
-        "tool_calls": ("turn", "spawned_lane"),
-    }
     folder = out / FOLDER
     folder.mkdir()
-    for rows in dataset.trajectories(split=options.split, columns=columns):
-        trace = _Trace(rows, fronts, tally, options.model)
-        if trace.schedule.runs:
-            (folder / f"{rows.trajectory_id}.json").write_bytes(trace.to_json())
+    with (out / sessions.FILE).open("wb") as notes:
+        for play in phase:
+            trace = _Trace(play, tally)
+            tally.play(play)
+            if play.sent:
+                (folder / f"{play.name}.json").write_bytes(trace.to_json())
+                sessions.note(notes, play.name, play, play.sent)
     return tally
 
 
-class _Trace:
-    """One trajectory's trace."""
+def prompts(out: Path, phase: int) -> Iterator[BlockPrompt]:
+    """A phase's requests by time: readers draw other text for each trace."""
+    import orjson
 
-    def __init__(self, rows: Rows, fronts: dict[str, int], tally: Tally, model: str | None) -> None:
-        self.name = rows.trajectory_id
-        self.model = model
+    for name, play in sessions.plays(out).items():
+        trace = orjson.loads((out / FOLDER / f"{name}.json").read_bytes())
+        first = block_id(trace["id"]) >> 1
+        listed = [one.get("requests", [one]) for one in trace["requests"]]
+        found = sorted((one for inner in listed for one in inner), key=lambda one: float(one["t"]))
+        for request in found:
+            ids = [first + one for one in request["hash_ids"]]
+            yield BlockPrompt(phase, play, ids, BLOCK, request["in"])
+
+
+class _Trace:
+    """One play's trace."""
+
+    def __init__(self, play: Play, tally: Tally) -> None:
+        self.play = play
         self.tally = tally
-        self.turns = Columns(rows.turns, TURNS)
-        self.messages = Columns(rows.messages, MESSAGES)
-        self.parts = Parts(self.turns, self.messages, fronts)
-        self.schedule = Schedule(self.turns, spawned_lanes(rows.tool_calls))
-        self.sent = sorted(turn for run in self.schedule.runs for turn in run.turns)
-        self.start_us, self.end_us = self._times()
-        self.hash_ids = self._hash_ids()
+        self.turns = play.turns
+        self.messages = play.messages
+        self.schedule = play.schedule
+        self.sent = play.sent
+        self.timeline = Timeline(play)
+        self.start_us, self.end_us = self.timeline.start_us, self.timeline.end_us
+        self.blocks = PromptBlocks(play, BLOCK, shared=False)
+        self.parts = self.blocks.parts
+        self.hash_ids = {prompt.turn: prompt.ids for prompt in self.blocks}
 
     def to_json(self) -> bytes:
         import orjson
@@ -136,7 +134,7 @@ class _Trace:
             requests += sorted(entries, key=lambda entry: (entry["t"], entry["agent_id"]))
         self._count(turns)
         trace = {
-            "id": self.name,
+            "id": self.play.name,
             "models": self._models(self.sent),
             "block_size": BLOCK,
             "hash_id_scope": "local",
@@ -146,47 +144,20 @@ class _Trace:
         return orjson.dumps(trace, option=orjson.OPT_APPEND_NEWLINE)
 
     def _count(self, main: list[int]) -> None:
-        tally, turns = self.tally, self.turns
+        tally = self.tally
         tally.sessions += len(self.schedule.runs)
-        for turn in self.sent:
-            length = turns.input_tokens(turn), turns.output_tokens(turn)
-            tally.request(*length, self.schedule.delay_us(turn))
-            tally.lose("counted_length", None in self._reported(turn))
-            tally.lose("no_clock", None in (turns["start_us"][turn], turns["end_us"][turn]))
-        tally.trajectory(
-            len(self.sent),
-            sum(turns["counted_input_tokens"][turn] or 0 for turn in self.sent),
-            sum(turns["counted_cached_tokens"][turn] or 0 for turn in self.sent),
-        )
-        tally.lose("failed_turn", self.schedule.failed)
+        tally.lose("counted_length", self.blocks.counted)
+        tally.lose("no_clock", self.timeline.unclocked)
+        tally.lose("local_ids", self.play.options.prefix not in ("aa", "context"))
         last = self.start_us[main[-1]]
         tally.lose(
             "outlives", sum(self.start_us[run.turns[-1]] > last for run in self.schedule.runs)
         )
         joins = {run.joined_at for run in self.schedule.runs}
-        held = [turn for turn in main if turn in joins and self.schedule.delay_us(turn)]
+        held = [turn for turn in main if turn in joins and self.play.delay_us(turn)]
         tally.lose("join_delay", len(held))
         owners = [run.owner for run in self.schedule.runs if run.lane != 0]
         tally.lose("nesting", sum(owner is not None and owner.lane > 0 for owner in owners))
-
-    def _reported(self, turn: int) -> tuple[int | None, int | None]:
-        return self.turns["input_tokens"][turn], self.turns["output_tokens"][turn]
-
-    def _times(self) -> tuple[dict[int, int], dict[int, int]]:
-        """Start and end of each request: as recorded where that is consistent, else as the delays
-        say.
-        """
-        starts: dict[int, int] = {}
-        ends: dict[int, int] = {}
-        for turn in self.sent:
-            start, end = self.turns["start_us"][turn], self.turns["end_us"][turn]
-            waits = self.schedule.waits(turn)
-            at = max((ends[wait] for wait in waits), default=0) + self.schedule.delay_us(turn)
-            starts[turn] = at if waits or start is None else start
-            ends[turn] = starts[turn]
-            if start is not None and end is not None:
-                ends[turn] += max(0, end - start)
-        return starts, ends
 
     def _listed_after(self, run: Run, lane: int, main: list[int]) -> int:
         """The request of the main lane that a nested run is listed after, and so starts after."""
@@ -229,46 +200,29 @@ class _Trace:
             "t": _seconds(self.start_us[turn] + late_us),
             "type": "n",
             "model": self._model(turn),
-            "in": turns.input_tokens(turn),
-            "out": turns.output_tokens(turn),
+            "in": self.play.input_tokens(turn),
+            "out": self.play.output_tokens(turn),
             "hash_ids": self.hash_ids[turn],
             "input_types": ["tool_result" if result else "text"],
             "output_types": [output],
             "stop": STOPS.get(turns["stop_reason"][turn] or output, ""),
             "api_time": _seconds(self.end_us[turn] - self.start_us[turn]),
-            "think_time": _seconds(self.schedule.delay_us(turn)),
+            "think_time": _seconds(self.play.delay_us(turn)),
         }
-
-    def _hash_ids(self) -> dict[int, list[int]]:
-        blocks = Blocks()
-        found: dict[int, list[int]] = {}
-        layouts: dict[int, tuple[int, Layout]] = {}  # by lane: the turn before, and its prompt
-        for turn in self.sent:
-            lane = self.turns["lane"][turn]
-            parts: list[Part] | None = None
-            if lane in layouts:
-                before, layout = layouts[lane]
-                parts = self.parts.added(before, turn)
-            if parts is None:
-                layout = blocks.empty()
-                parts = self.parts.all(turn)
-            found[turn] = blocks.extend(layout, parts, self.turns.input_tokens(turn))
-            layouts[lane] = turn, layout
-        return found
 
     def _front(self, turn: int) -> dict[str, int]:
         """What stands before the messages; the part that the record lacks is mostly system prompt.
 
         Readers round the front up to whole blocks and want something left for the user.
         """
-        room = (max(1, self.turns.input_tokens(turn)) - 1) // BLOCK * BLOCK
+        room = (max(1, self.play.input_tokens(turn)) - 1) // BLOCK * BLOCK
         tools = min(room, self.parts.front(turn, "tools_id"))
         unseen = self.parts.unseen.get(self.parts.kind(turn), 0)
         system = min(room - tools, self.parts.front(turn, "system_id") + unseen)
         return {"tool_tokens": tools, "system_tokens": system}
 
     def _model(self, turn: int) -> str:
-        return self.model or self.turns["model"][turn] or UNKNOWN_MODEL
+        return self.play.model(turn) or UNKNOWN_MODEL
 
     def _models(self, turns: list[int]) -> list[str]:
         return sorted({self._model(turn) for turn in turns})

@@ -45,35 +45,6 @@ def validation(report: Any) -> str:
     return "\n".join(lines)
 
 
-def exported(report: Any) -> str:
-    """What `traj export` wrote, what it lost, and how to replay it."""
-    counts = ", ".join(f"{count:,} {what}" for what, count in report.counts.items())
-    lines = [f"{report.target}: {counts}"]
-    rows = [
-        (name, *(_number(spread.get(key)) for key in ("p5", "p50", "p95", "mean", "max")))
-        for name, spread in report.percentiles.items()
-    ]
-    lines += table(rows, ("", "p5", "p50", "p95", "mean", "max"), right=set(range(1, 6)))
-    if report.ideal_hit_rate is not None:
-        lines.append(f"ideal hit rate {report.ideal_hit_rate:.1%}")
-    if report.losses:
-        lines += ["", "lost on the way:"]
-        rows = [(loss["kind"], loss["count"], loss["why"]) for loss in report.losses]
-        lines += table(rows, ("loss", "count", "why"), right={1})
-    lines += ["", "replay it with:", f"  {report.command}"]
-    return "\n".join(lines)
-
-
-def targets(found: Sequence[dict[str, Any]]) -> str:
-    """The export targets: what each carries and what it drops."""
-    lines: list[str] = []
-    for target in found:
-        lines.append(f"{target['target']}: {target['summary']}")
-        lines.append(f"  carries: {', '.join(target['carries'])}")
-        lines += [f"  drops {kind}: {why}" for kind, why in target["drops"].items()]
-    return "\n".join(lines)
-
-
 def schema_table(schema: dict[str, Any]) -> str:
     """Every column of every table."""
     lines = [f"schema {schema['schema_version']}"]
@@ -97,7 +68,7 @@ def table(
     rows: Iterable[Sequence[Any]], heads: Sequence[str], right: set[int] | None = None
 ) -> list[str]:
     """Rows in columns, two spaces apart; the columns in `right` are aligned right."""
-    cells = [list(heads), *([plain(_number(value)) for value in row] for row in rows)]
+    cells = [list(heads), *([plain(number(value)) for value in row] for row in rows)]
     widths = [max(len(row[column]) for row in cells) for column in range(len(heads))]
     lines = []
     for row in cells:
@@ -109,7 +80,7 @@ def table(
     return lines
 
 
-def _number(value: Any) -> str:
+def number(value: Any) -> str:
     if value is None:
         return "-"
     if isinstance(value, float):

@@ -19,6 +19,9 @@ from traj.validation import (
     heads,
     inputs,
     order,
+    split_content,
+    split_distances,
+    splits,
     times,
     tokens,
     tools,
@@ -35,7 +38,7 @@ if TYPE_CHECKING:
 __all__ = ["CHECKS", "Check", "CheckResult", "Finding", "Report", "validate"]
 
 # In the order in which a reader of the report best meets them: the files, single values, rows among
-# each other, and last what is computed anew from the text.
+# each other, what is computed anew from the text, and last the splits against each other.
 CHECKS: tuple[Check, ...] = (
     *files.CHECKS,
     *columns.CHECKS,
@@ -48,6 +51,9 @@ CHECKS: tuple[Check, ...] = (
     *hashes.CHECKS,
     *tokens.CHECKS,
     *cached_length.CHECKS,
+    *splits.CHECKS,
+    *split_content.CHECKS,
+    *split_distances.CHECKS,
 )
 
 

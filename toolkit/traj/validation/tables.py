@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from traj import schema
 from traj.dataset import TRAJECTORY_TABLES, DataFile, Dataset
+from traj.errors import TrajError
 from traj.validation.report import NotApplicableError, UnavailableError
 
 if TYPE_CHECKING:
@@ -79,11 +80,10 @@ class Tables:
     def open(self, file: DataFile) -> pq.ParquetFile:
         """Opens a data file. Raises UnavailableError where it is missing or is not Parquet."""
         import pyarrow as pa
-        import pyarrow.parquet as pq
 
         try:
-            return pq.ParquetFile(self.dataset.path / file.path)
-        except (OSError, pa.ArrowException) as error:
+            return self.dataset.parquet(file)
+        except (OSError, pa.ArrowException, TrajError) as error:
             raise UnavailableError(f"{file.path} cannot be read: {error}") from None
 
     def once(self, make: Callable[[Tables], T]) -> T:
@@ -91,6 +91,10 @@ class Tables:
         if make not in self._made:
             self._made[make] = make(self)
         return cast("T", self._made[make])
+
+    def assume(self, make: Callable[[Tables], T], value: T) -> None:
+        """From now on `once(make)` gives this: what is so once the dataset is written, say."""
+        self._made[make] = value
 
     def count(self, texts: list[str]) -> list[int]:
         """Tokens of each text under the dataset's tokenizer.

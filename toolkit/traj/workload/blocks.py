@@ -6,9 +6,10 @@ behind the same parts (`_Node`); a later prompt that begins with the same parts 
 places. What is new fills the prompt to its length, shared out by the parts' own token counts, so a
 prompt ends where the provider's figure says although the dataset counts with another tokenizer.
 
-A block is BLOCK tokens; its id stands for all tokens up to its end (parts, and where in them). So
-two prompts whose common parts are N tokens long have floor(N / BLOCK) equal ids in front, and no
-other. Ids are numbered from 1 by first appearance in the trajectory.
+A block's id stands for all tokens up to its end (parts, and where in them). So two prompts whose
+common parts are N tokens long have floor(N / block) equal ids in front, and no other. Ids are
+numbered from 1 by first appearance in the trajectory, or, where they are to mean the same in all
+trajectories of an export, are 63-bit hashes of what they stand for.
 
 A prompt that is shorter than the parts it repeats (a provider that stopped sending earlier
 reasoning) keeps as much of the front as leaves room for its new parts.
@@ -16,23 +17,22 @@ reasoning) keeps as much of the front as leaves room for its new parts.
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-BLOCK = 64
-
 Part = tuple[str, int]  # what it is, and its tokens by the dataset's own count
-Segment = tuple[int, int, int]  # node, first token of it, number of tokens
+Segment = tuple[int | str, int, int]  # part, first token of it, number of tokens
 
 
 @dataclass(slots=True)
 class _Node:
     """A part in its place behind other parts."""
 
-    number: int
+    name: int | str
     start: int
     stop: int
     following: dict[str, _Node] = field(default_factory=dict)
@@ -50,9 +50,12 @@ class Layout:
 
 
 class Blocks:
-    """The blocks of one trajectory."""
+    """The blocks of one trajectory, `block` tokens each. With a name of its `own` for the play, ids
+    mean the same in all trajectories."""
 
-    def __init__(self) -> None:
+    def __init__(self, block: int, own: str | None = None) -> None:
+        self._block = block
+        self._own = own
         self._root = _Node(0, 0, 0)
         self._nodes = 0
         self._ids: dict[tuple[int, tuple[Segment, ...]], int] = {}
@@ -80,7 +83,8 @@ class Blocks:
             share = done / counted if counted else number / len(parts)
             stop = length - room + round(room * share)
             self._nodes += 1
-            node = _Node(self._nodes, before, max(before, stop))
+            name = self._nodes if self._own is None else what
+            node = _Node(name, before, max(before, stop))
             layout.node.following[what] = node
             self._put(layout, node)
             start = node.stop
@@ -95,9 +99,9 @@ class Blocks:
     def _fill(self, layout: Layout, node: _Node, start: int, stop: int) -> None:
         """Adds the node's tokens from place `start` to `stop`, and closes the blocks they fill."""
         while start < stop:
-            end = min(stop, (start // BLOCK + 1) * BLOCK)
-            layout.rest.append((node.number, start - node.start, end - start))
-            if end % BLOCK == 0:
+            end = min(stop, (start // self._block + 1) * self._block)
+            layout.rest.append((node.name, start - node.start, end - start))
+            if end % self._block == 0:
                 before = layout.blocks[-1] if layout.blocks else 0
                 layout.blocks.append(self._id(before, layout.rest))
                 layout.rest.clear()
@@ -109,10 +113,10 @@ class Blocks:
         nodes = layout.nodes
         while nodes and nodes[-1].start >= length:
             nodes.pop()
-        del layout.blocks[length // BLOCK :]
+        del layout.blocks[length // self._block :]
         layout.rest.clear()
         # The block that the cut goes through is filled anew, from the parts that lie in it.
-        start, stop = length - length % BLOCK, length
+        start, stop = length - length % self._block, length
         inside: list[tuple[_Node, int, int]] = []
         for node in reversed(nodes):
             if stop <= start:
@@ -127,15 +131,22 @@ class Blocks:
         key = (before, tuple(segments))
         found = self._ids.get(key)
         if found is None:
-            self._last += 1
-            found = self._ids[key] = self._last
+            found = self._ids[key] = self._new() if self._own is None else _hash(repr(key))
         return found
+
+    def _new(self) -> int:
+        """An id that nothing else has."""
+        self._last += 1
+        return self._last if self._own is None else _hash(f"{self._own} {self._last}")
 
     def _whole(self, layout: Layout, length: int) -> list[int]:
         """The ids of the prompt's whole blocks. Where a repeated prompt was reported longer than
         its parts, what fills it up is like nothing else.
         """
-        missing = length // BLOCK - len(layout.blocks)
-        fill = range(self._last + 1, self._last + 1 + max(0, missing))
-        self._last += len(fill)
-        return layout.blocks[: length // BLOCK] + list(fill)
+        whole = length // self._block
+        missing = max(0, whole - len(layout.blocks))
+        return layout.blocks[:whole] + [self._new() for _ in range(missing)]
+
+
+def _hash(text: str) -> int:
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest()) >> 1

@@ -11,36 +11,35 @@ if TYPE_CHECKING:
 
     from traj.dataset import Dataset
 
-COLUMNS = ("role", "content", "reasoning", "tool_calls", "tool_call_id", "attachments")
+COLUMNS = (
+    *("role", "content", "reasoning", "tool_calls", "tool_call_id"),
+    *("attachments", "sha256"),
+)
 
 
 class Messages:
-    """One trajectory's messages, each made into JSON when it is first asked for.
-
-    Requests that repeat a message repeat its bytes, so writing costs what the file is long.
-    """
+    """One trajectory's messages in their chat form."""
 
     def __init__(self, table: pa.Table) -> None:
         self._columns = {name: table.column(name).to_pylist() for name in COLUMNS}
-        self._made: dict[tuple[int, bool, bool], orjson.Fragment] = {}
+
+    def role(self, number: int) -> str:
+        return str(self._columns["role"][number])
+
+    def sha256(self, number: int) -> str:
+        return str(self._columns["sha256"][number])
 
     def is_system(self, number: int) -> bool:
-        return bool(self._columns["role"][number] == "system")
+        return self.role(number) == "system"
 
     def attachments(self) -> int:
         """How many images and documents the messages lack."""
         return sum(len(found) for found in self._columns["attachments"] if found)
 
-    def json(self, number: int, *, reasoning: bool, as_user: bool = False) -> orjson.Fragment:
-        """The message; `as_user` sends a system message in the user's name."""
-        key = (number, reasoning, as_user)
-        if key not in self._made:
-            self._made[key] = orjson.Fragment(orjson.dumps(self._message(*key)))
-        return self._made[key]
-
-    def _message(self, number: int, reasoning: bool, as_user: bool) -> dict[str, Any]:
-        role, content, thought, calls, call_id, _ = (
-            self._columns[name][number] for name in COLUMNS
+    def message(self, number: int, *, reasoning: bool, as_user: bool = False) -> dict[str, Any]:
+        """The message, made anew; `as_user` sends a system message in the user's name."""
+        role, content, thought, calls, call_id = (
+            self._columns[name][number] for name in COLUMNS[:5]
         )
         if role == "tool":
             return {"role": role, "tool_call_id": call_id, "content": content or ""}
@@ -59,11 +58,6 @@ class Messages:
 def _call(call: dict[str, str]) -> dict[str, Any]:
     function = {"name": call["name"], "arguments": call["arguments"]}
     return {"id": call["id"], "type": "function", "function": function}
-
-
-def system(text: str) -> dict[str, str]:
-    """The system prompt as a message."""
-    return {"role": "system", "content": text}
 
 
 def tools(text: str) -> tuple[list[dict[str, Any]], int]:
@@ -101,16 +95,16 @@ def _tool(definition: Any) -> dict[str, Any] | None:
 
 
 class Fronts:
-    """System prompts and tool definitions in their chat form, by prompt id."""
+    """System prompts as text, and tool definitions in their chat form, by prompt id."""
 
     def __init__(self, dataset: Dataset) -> None:
         table = dataset.table("prompts", columns=["prompt_id", "kind", "content"])
-        self.systems: dict[str, dict[str, str]] = {}
+        self.systems: dict[str, str] = {}
         self.tools: dict[str, list[dict[str, Any]]] = {}
         self.lost_tools: dict[str, int] = {}
         for row in table.to_pylist():
             if row["kind"] == "system":
-                self.systems[row["prompt_id"]] = system(row["content"])
+                self.systems[row["prompt_id"]] = row["content"]
             else:
                 definitions, lost = tools(row["content"])
                 self.tools[row["prompt_id"]] = definitions

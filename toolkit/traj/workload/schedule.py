@@ -15,6 +15,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import pyarrow as pa
 
     from traj.workload.turns import Columns
@@ -51,9 +53,17 @@ class Schedule:
 
     COLUMNS = ("lane", "wait_for", "start_us", "end_us", "delay_us", "output")
 
-    def __init__(self, turns: Columns, spawned: dict[int, int] | None = None) -> None:
-        """`spawned` gives the turn that asked for a sub-agent, by its lane."""
+    def __init__(
+        self,
+        turns: Columns,
+        spawned: dict[int, int] | None = None,
+        delays_us: Sequence[int | None] | None = None,
+    ) -> None:
+        """`spawned` gives the turn that asked for a sub-agent, by its lane; `delays_us` are those
+        of a tool-time policy, by turn, in place of the recorded ones.
+        """
         self.turns = turns
+        self._delays = delays_us
         self.root = Run(ROOT, 0, None, None, [])
         self.runs: list[Run] = []  # owners before what they own
         self.lost_waits = 0
@@ -78,8 +88,12 @@ class Schedule:
     def delay_us(self, turn: int) -> int:
         """From the completion of the last of `waits` to the request; 0 where unknown.
 
-        The time that failed attempts took is part of it: they are not sent, but it passed.
+        The time that failed attempts took is part of the recorded delay: they are not sent, but it
+        passed. A policy's delay holds the policy's delays before them, for the tools ran once.
         """
+        if self._delays is not None:
+            failed = (one for one in self.turns["wait_for"][turn] if not self._sent(one))
+            return (self._delays[turn] or 0) + max(map(self.delay_us, failed), default=0)
         waits, recorded = self._waits[turn], self.turns["delay_us"][turn] or 0
         if waits == self.turns["wait_for"][turn]:
             return int(recorded)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import copy
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -19,6 +20,12 @@ class Columns:
         self._columns: dict[str, list[Any]] = {
             name: table.column(name).to_pylist() for name in names
         }
+
+    def head(self, count: int) -> Columns:
+        """The first turns alone."""
+        found = copy(self)
+        found._columns = {name: values[:count] for name, values in self._columns.items()}
+        return found
 
     def __getitem__(self, name: str) -> list[Any]:
         return self._columns[name]

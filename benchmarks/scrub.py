@@ -1,0 +1,141 @@
+"""Measures scrubbing: megabytes a second, planted secrets found, and what start-up costs.
+
+    python -m benchmarks.scrub --json benchmarks/results/scrub.json
+
+Speed is of the texts of real sessions as a dataset would store them, each session by itself, in one
+process with one thread, everything included that `traj record` would do: learning, cleaning,
+scanning again. Texts seen before are not scanned again, so each round begins with nothing
+remembered. Findings are of secrets made up for the run (see tests/plants.py).
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import sys
+import tempfile
+import time
+from collections import Counter
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from benchmarks import corpus, measure
+from benchmarks.results import table
+
+ROUNDS = 5
+SEEDS = 20
+
+
+def speed(megabytes: float, originals: Path) -> dict[str, Any]:
+    """Megabytes of distinct text a second, over sessions of a corpus."""
+    from traj.scrub import Detector, Engines, load_rules, scrub_session
+    from traj.scrub.session import texts
+    from traj.sources import find
+
+    rules = load_rules()
+    begun = time.perf_counter()
+    engines = Engines(rules.helpers)
+    compiled_s = time.perf_counter() - begun
+    with tempfile.TemporaryDirectory() as folder:
+        built = corpus.build(Path(folder, "corpus"), megabytes, originals)
+        sessions = [files.read() for files in find([Path(built.folder)], None).sessions]
+        cache = Path(folder, "cache")
+        cache.mkdir(mode=0o700)
+        Engines(rules.helpers, cache)
+        begun = time.perf_counter()
+        Engines(rules.helpers, cache)
+        loaded_s = time.perf_counter() - begun
+    distinct = {text for session in sessions for text, _ in texts(session)}
+    size = sum(len(text.encode()) for text in distinct)
+    whole = sum(len(text.encode()) for session in sessions for text, _ in texts(session))
+    rounds = []
+    redactions: Counter[str] = Counter()
+    for number in range(ROUNDS + 1):  # the first warms the engines up
+        detector = Detector(rules, engines)
+        begun = time.perf_counter()
+        replaced = [scrub_session(session, detector).replaced for session in sessions]
+        rounds.append(time.perf_counter() - begun)
+        if number == 0:
+            for one in replaced:
+                redactions.update(one)
+    wall_s = median(rounds[1:])
+    return {
+        "kind": built.kind,
+        "sessions": len(sessions),
+        "texts": len(distinct),
+        "distinct_bytes": size,
+        "bytes": whole,
+        "wall_s": wall_s,
+        "megabytes_per_s": size / wall_s / 1e6,
+        "rounds_s": rounds[1:],
+        "start_s": compiled_s,
+        "start_from_cache_s": loaded_s,
+        "redactions": dict(redactions.most_common()),
+    }
+
+
+def recall() -> dict[str, Any]:
+    """How many planted secrets are gone, by kind and context."""
+    sys.path.insert(0, str(corpus.ROOT / "tests"))
+    from plants import CONTEXTS, planted, plants
+    from traj.scrub import Redaction, open_detector
+
+    detector = open_detector()
+    gone: dict[str, Counter[str]] = {}
+    for seed in range(SEEDS):
+        rng = random.Random(seed)
+        for plant in plants(rng):
+            for case in planted(rng, plant):
+                redaction = Redaction(detector, "benchmark")
+                redaction.learn(case.text)
+                clean = redaction.clean(case.text, "text")
+                gone.setdefault(plant.kind, Counter())[case.context] += not case.left(clean)
+    return {
+        "planted": SEEDS,
+        "contexts": CONTEXTS,
+        "gone": {kind: {c: counts[c] for c in CONTEXTS} for kind, counts in gone.items()},
+    }
+
+
+def tables(result: dict[str, Any]) -> str:
+    """The results as Markdown."""
+    fast, found = result["speed"], result["recall"]
+    contexts, planted = found["contexts"], found["planted"]
+    rows = [[kind, *(counts[c] for c in contexts)] for kind, counts in found["gone"].items()]
+    sums = [sum(int(row[place]) for row in rows) for place in range(1, len(contexts) + 1)]
+    whole = planted * len(rows) * len(contexts)
+    about = (
+        f"{fast['megabytes_per_s']:.1f} MB/s: {fast['distinct_bytes'] / 1e6:.1f} MB of distinct "
+        f"text ({fast['bytes'] / 1e6:.1f} MB in all) of {fast['sessions']} {fast['kind']} sessions "
+        f"in {fast['wall_s']:.2f} s. Start-up {fast['start_s']:.1f} s, with compiled rules kept "
+        f"{fast['start_from_cache_s']:.1f} s."
+    )
+    return "\n\n".join(
+        [
+            f"**Speed**: {about}",
+            f"**Found**: {sum(sums)} of {whole} planted secrets ({sum(sums) / whole:.2%}).",
+            table(["kind", *contexts], [*rows, ["all", *sums]]),
+        ]
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--json", type=Path, help="file for the result")
+    parser.add_argument("--corpus", type=Path, default=corpus.DEFAULT_CORPUS)
+    parser.add_argument("--megabytes", type=float, default=30, help="of session files")
+    options = parser.parse_args()
+    result = {
+        "benchmark": "scrub",
+        **measure.machine(),
+        "speed": speed(options.megabytes, options.corpus),
+        "recall": recall(),
+    }
+    if options.json:
+        measure.write_json(options.json, result)
+    print(tables(result))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,20 @@
+"""What any load of a record's text loses, whatever the harness: kinds and reasons."""
+
+from __future__ import annotations
+
+SENT = {
+    "cut": "requests from the first one on that is longer than --max-context",
+    "empty": "trajectories without an answered request to send",
+    "failed_turn": "no answer is recorded; the time it took is part of the next request's delay",
+}
+FILLED = {
+    "overlong": "requests whose text has more tokens than the provider counted: sent as it is",
+    "unfilled": "requests that lack something and have no new message to put it behind",
+}
+TEXT = {
+    "attachment": "images and documents are not stored, so their messages go without them",
+    "hidden_reasoning": "earlier reasoning was sent in encrypted form, which the record lacks",
+    "system_role": "system messages are taken at a prompt's start alone; later ones go as user",
+    "tool_definition": "a provider's own tool has no form in a chat-completions request",
+    "unseen_input": "contexts whose prompt was longer than what the record holds of it",
+}
