@@ -13,4 +13,8 @@ format:
 test:
 	pytest
 
-.PHONY: check format test
+# The pages that are made from the code; a test holds them to it.
+docs:
+	python -m traj.report.exports > docs/targets.md
+
+.PHONY: check docs format test

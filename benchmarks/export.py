@@ -74,9 +74,9 @@ def counts(out: Path) -> dict[str, int]:
 def speed(bench: Bench, target: str, trajectories: int, repeats: int) -> list[dict[str, Any]]:
     """Floor and export in turn, at a tenth of the trajectories and at all."""
     results: list[dict[str, Any]] = []
-    datasets = {count: bench.dataset(count) for count in (trajectories // 10, trajectories)}
+    datasets = [bench.dataset(count) for count in (trajectories // 10, trajectories)]
     for name, options in OPTIONS.items():
-        for count, dataset in datasets.items():
+        for dataset in datasets:
             out, floor = bench.scratch / "out", bench.scratch / "floor.jsonl"
             runs = measure.in_turn(
                 {

@@ -12,13 +12,14 @@ import sys
 from pathlib import Path
 
 import orjson
-import pyarrow.parquet as pq
 
 COLUMNS = ["role", "content", "reasoning", "tool_calls", "tool_call_id"]
 
 
 def copy_messages(dataset: Path, out: Path) -> int:
     """Bytes written."""
+    import pyarrow.parquet as pq
+
     written = 0
     files = orjson.loads((dataset / "dataset.json").read_bytes())["files"]
     with out.open("wb") as lines:
@@ -28,9 +29,7 @@ def copy_messages(dataset: Path, out: Path) -> int:
             with pq.ParquetFile(dataset / file["path"]) as parquet:
                 for batch in parquet.iter_batches(columns=COLUMNS):
                     for row in batch.to_pylist():
-                        written += lines.write(
-                            orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE)
-                        )
+                        written += lines.write(orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE))
     return written
 
 

@@ -46,9 +46,9 @@ def speed(megabytes: float, originals: Path) -> dict[str, Any]:
         begun = time.perf_counter()
         Engines(rules.helpers, cache)
         loaded_s = time.perf_counter() - begun
-    distinct = {text for session in sessions for text, _ in texts(session)}
+    distinct = {text for session in sessions for text in texts(session)}
     size = sum(len(text.encode()) for text in distinct)
-    whole = sum(len(text.encode()) for session in sessions for text, _ in texts(session))
+    whole = sum(len(text.encode()) for session in sessions for text in texts(session))
     rounds = []
     redactions: Counter[str] = Counter()
     for number in range(ROUNDS + 1):  # the first warms the engines up

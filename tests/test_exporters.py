@@ -15,12 +15,12 @@ from hypothesis import strategies as st
 import rows
 from traj.dataset import Dataset
 from traj.errors import DatasetError, UsageError
-from traj.exporters import TARGETS, describe, export
+from traj.exporters import TARGETS, describe, export, exporter
 from traj.exporters.tally import summary
 from traj.exporters.weka import BLOCK
 from traj.workload import chat
 from traj.workload.blocks import Blocks
-from traj.workload.options import LoadOptions
+from traj.workload.options import PREFIX_POLICIES, LoadOptions
 from traj.workload.turns import added
 
 if TYPE_CHECKING:
@@ -28,6 +28,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 TEXT = LoadOptions(lengths="text")
+SENT = [target for target in TARGETS if hasattr(exporter(target), "prompts")]
+LOCAL_IDS = ("weka", "aiperf-mooncake")
+LIVE = ("aiperf-mooncake",)  # prompts hold the engine's own answers
 
 Many = settings(
     max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
@@ -81,10 +84,44 @@ def test_report_names_every_file(small: Dataset, tmp_path: Path, target: str) ->
         assert (file["bytes"], file["sha256"]) == (len(data), hashlib.sha256(data).hexdigest())
     assert json.loads(report.to_json()) == written
     assert written["counts"]["trajectories"] == 2
-    assert written["counts"]["requests"] == 17
     kinds = [loss["kind"] for loss in written["losses"]]
     assert kinds == sorted(kinds)
-    assert "failed_turn" in kinds
+    if target in SENT:
+        assert written["counts"]["requests"] == 17
+        assert "failed_turn" in kinds
+    assert bool(written["command"]) == (target in SENT)
+    assert (written["cache"] is not None) == (target in SENT)
+
+
+@pytest.mark.parametrize("target", SENT)
+@pytest.mark.parametrize("policy", ["aa", "context", "none"])
+def test_no_cache_outlives_its_phase(
+    sample: Dataset, tmp_path: Path, target: str, policy: str
+) -> None:
+    """With a prefix before everything, what was written for a phase shares no block with earlier
+    phases or other trajectories; without, it shares what it shared (but where a format's ids hold
+    for their own trace alone). Within a trajectory prompts go on from each other all the same."""
+    options = LoadOptions(prefix=policy, phases=2, sample=4, tool_time="none")
+    found = export(sample, target, tmp_path / "out", options).cache
+    assert found is not None
+    local = target in LOCAL_IDS
+    for block, hits in found.hit_tokens.items():
+        assert (hits["across_phases"] > 0) == (policy == "none" and not local), block
+        if policy != "none":
+            assert hits["across_trajectories"] == 0
+        assert hits["within"] > 0 or block > 64 or target in LIVE
+
+
+@pytest.mark.parametrize("policy", PREFIX_POLICIES)
+def test_what_a_policy_shares(sample: Dataset, tmp_path: Path, policy: str) -> None:
+    """Across phases: nothing, or the front under shared-system. Across trajectories of a phase:
+    the front under shared-system and mlperf."""
+    options = LoadOptions(prefix=policy, phases=2)
+    found = export(sample, "aiperf-dag", tmp_path / "out", options).cache
+    assert found is not None
+    hits = found.hit_tokens[16]
+    assert (hits["across_phases"] > 0) == (policy in ("none", "shared-system"))
+    assert (hits["across_trajectories"] > 0) == (policy in ("none", "shared-system", "mlperf"))
 
 
 def test_broken_dataset_leaves_nothing_behind(small: Dataset, tmp_path: Path) -> None:
@@ -127,7 +164,9 @@ def test_options_choose_split_and_model(tmp_path: Path) -> None:
     for row, split in zip(tables["trajectories"], ("public", "private"), strict=True):
         row["split"] = split
     dataset = Dataset.open(rows.write(tmp_path / "dataset", tables))
-    report = export(dataset, "weka", tmp_path / "out", LoadOptions(model="my model", split="public"))
+    report = export(
+        dataset, "weka", tmp_path / "out", LoadOptions(model="my model", split="public")
+    )
     (trace,) = (tmp_path / "out" / "traces").iterdir()
     assert trace.stem == rows.trajectory_id("one")
     assert json.loads(trace.read_text())["models"] == ["my model"]

@@ -146,7 +146,9 @@ def test_capped_answers_may_end(commands: Path, hub: Path, tmp_path: Path) -> No
     with harness.engine(hub) as engine:
         _run(command, folder, engine, hub, commands)
         log = engine.log()
-    replay = graphs.replay(dataset, report, folder, log, lambda one: _body(one) | {"ignore_eos": False})
+    replay = graphs.replay(
+        dataset, report, folder, log, lambda one: _body(one) | {"ignore_eos": False}
+    )
     assert replay.extra == 0
     lengths = [request.output_tokens for request in replay.requests.values()]
     made = [entry["usage"]["completion_tokens"] for entry in replay.sent.values()]

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import ast
+import tomllib
 from pathlib import Path
 
 import pytest
 
 from conftest import ROOT
-from traj.exporters import TARGETS
+from traj.exporters import TARGETS, describe
+from traj.report.exports import targets_markdown
 from traj.sources import SOURCES
 
 MODULES = sorted((ROOT / "toolkit" / "traj").rglob("*.py"))
@@ -45,9 +47,26 @@ def test_every_registered_module_is_there(dotted):
     assert path.with_suffix(".py").is_file() or (path / "__init__.py").is_file()
 
 
+def test_the_page_of_targets_is_what_the_code_says():
+    """docs/targets.md is made from the targets' own words (`make docs`)."""
+    assert (ROOT / "docs" / "targets.md").read_text() == targets_markdown(describe())
+
+
+def test_every_target_is_held_apart_from_the_others():
+    """The import contract between exporters names all of them."""
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]
+    apart = next(one for one in contracts["contracts"] if "Exporters" in one["name"])
+    assert set(apart["modules"]) == set(TARGETS.values())
+
+
 def test_no_machine_is_named():
     """Tracked text holds no path of a machine and no registry's host."""
-    for path in [*MODULES, *ROOT.glob("*.md"), *(ROOT / "schema").rglob("*")]:
+    for path in [
+        *MODULES,
+        *ROOT.glob("*.md"),
+        *(ROOT / "schema").rglob("*"),
+        *(ROOT / "docs").rglob("*"),
+    ]:
         if path.is_file():
             text = path.read_text()
             assert "/root/" not in text, path

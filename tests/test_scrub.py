@@ -79,11 +79,11 @@ def detector(home: Path) -> Detector:
         return Detector(rules, Engines(rules.helpers))
 
 
-def scrubbed(detector: Detector, *texts: str, as_json: bool = False) -> list[str]:
+def scrubbed(detector: Detector, *texts: str) -> list[str]:
     """Texts of one trajectory, scrubbed."""
     redaction = Redaction(detector, "session x")
     for text in texts:
-        redaction.learn(text, as_json)
+        redaction.learn(text)
     return [redaction.clean(text, "message") for text in texts]
 
 
@@ -116,7 +116,7 @@ def test_personal(detector: Detector, text: str, context: str) -> None:
     """E-mail, home directories, users, hosts and public addresses are gone in every context."""
     about = f"Output of the command:\n{text}\nexit 0"
     if context == "json":
-        (out,) = scrubbed(detector, json.dumps({"command": text}), as_json=True)
+        (out,) = scrubbed(detector, json.dumps({"command": text}))
         assert PERSONAL[text] not in json.dumps(json.loads(out), ensure_ascii=False)
         return
     if context == "escaped":
@@ -135,7 +135,7 @@ def test_personal(detector: Detector, text: str, context: str) -> None:
 def test_ordinary(detector: Detector, text: str) -> None:
     """Hashes, ids, images, versions, examples and names in programs stay as they are."""
     assert scrubbed(detector, text) == [text]
-    assert scrubbed(detector, json.dumps({"x": text}), as_json=True) == [json.dumps({"x": text})]
+    assert scrubbed(detector, json.dumps({"x": text})) == [json.dumps({"x": text})]
 
 
 # What the corpus holds for certain: people's mail addresses and home directories, a public address.
@@ -272,7 +272,7 @@ def test_json(detector: Detector, value: object, kind: str, ascii_only: bool) ->
     text = json.dumps(
         {"before": value, plant.text: plant.text, "n": [1, value]}, ensure_ascii=ascii_only
     )
-    clean = json.loads(scrubbed(detector, text, as_json=True)[0])
+    clean = json.loads(scrubbed(detector, text)[0])
     (name,) = clean.keys() - {"before", "n"}
     assert "[REDACTED:" in name
     assert name == clean[name]
@@ -476,7 +476,7 @@ def test_number_in_json(detector: Detector, tmp_path: Path) -> None:
     file = tmp_path / "rules.toml"
     file.write_text("[[patterns]]\nkind = 'badge'\nregex = '77[0-9]{7}'\n", "utf-8")
     detector = Detector(load_rules(file), detector._engines)
-    (clean,) = scrubbed(detector, '{"id": 771234567, "n": [-771234567.5]}', as_json=True)
+    (clean,) = scrubbed(detector, '{"id": 771234567, "n": [-771234567.5]}')
     assert json.loads(clean) == {"id": "[REDACTED:badge:1]", "n": ["[REDACTED:badge:1]"]}
 
 

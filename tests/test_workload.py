@@ -1,4 +1,4 @@
-"""What is sent: lengths as recorded, prefixes where their policy says, whole trajectories chosen."""
+"""What is sent: lengths as recorded, prefixes where their policy says, whole trajectories."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from traj.workload.load import Play
+    from traj.workload.play import Play
 
 SIZE = 32
 
@@ -106,7 +106,7 @@ def test_fronts_are_the_same_for_one_version_of_an_agent(sample: Dataset) -> Non
 
 
 def test_text_sends_what_there_is(small: Dataset) -> None:
-    """Under lengths text nothing is put before or behind any message, and counts are the dataset's."""
+    """Under lengths text nothing is put before or behind a message; counts are the dataset's."""
     for play in Load(small, LoadOptions(lengths="text"), text=True).plays():
         for turn in play.sent:
             assert counted(play, turn) == play.turns["counted_input_tokens"][turn]
@@ -114,7 +114,7 @@ def test_text_sends_what_there_is(small: Dataset) -> None:
 
 
 def test_other_tokenizers_count_anew(small: Dataset) -> None:
-    """With another tokenizer, text counts as that one counts it, and prefixes are exact under it."""
+    """With another tokenizer, text counts as that one counts it, prefixes included."""
     options = LoadOptions(tokenizer="cl100k_base", lengths="text", prefix="aa", prefix_tokens=SIZE)
     count = open_tokenizer("cl100k_base").count
     for play in Load(small, options, text=True).plays():
@@ -315,7 +315,7 @@ def test_wrong_options_are_refused_before_anything_is_written(
 
 
 def test_phases_are_file_sets(small: Dataset, tmp_path: Path) -> None:
-    """Each phase has its files in a folder, alike but for the prefixes, and export.json lists all."""
+    """Each phase has its files in a folder, alike but for prefixes, and export.json lists all."""
     options = LoadOptions(prefix="aa", phases=2)
     report = export(small, "aiperf-dag", tmp_path / "out", options)
     folders = [phase["folder"] for phase in report.phases]

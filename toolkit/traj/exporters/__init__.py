@@ -122,7 +122,7 @@ class Exporter(Protocol):
 
     def write(self, phase: Phase, out: Path) -> Tally: ...
 
-    # A target that an engine is sent has `prompts` too, and `read` where it has text: see read_back.
+    # One that an engine is sent has `prompts` too, and `read` where it has text: see read_back.
 
 
 def exporter(target: str) -> Exporter:
@@ -246,9 +246,10 @@ def _report(load: Load, module: Exporter, tallies: list[Tally], folder: Path) ->
         manifest = (dataset.path / MANIFEST).read_bytes()
     except OSError as error:
         raise DatasetError(f"{dataset.path / MANIFEST}: {error}") from None
+    folders = [_folder(number, options) for number in range(options.phases)]
     phases = [
-        {"phase": number, "folder": _folder(number, options), "counts": one.counts()}
-        for number, one in enumerate(tallies)
+        {"phase": number, "folder": name, "counts": one.counts()}
+        for number, (name, one) in enumerate(zip(folders, tallies, strict=True))
     ]
     return ExportReport(
         version=VERSION,
@@ -265,7 +266,7 @@ def _report(load: Load, module: Exporter, tallies: list[Tally], folder: Path) ->
         counts=tally.counts(),
         percentiles=tally.percentiles(),
         ideal_hit_rate=None if load.recounted else tally.ideal_hit_rate(),
-        cache=_cache(load, module, [folder / phase["folder"] for phase in phases]),
+        cache=_cache(load, module, [folder / name for name in folders]),
         tool_time=load.tool_time.report(),
         losses=tuple(tally.losses({**SENT, **FILLED, **TEXT, **module.DROPS})),
         phases=tuple(phases),

@@ -30,8 +30,9 @@ if TYPE_CHECKING:
 
     from orjson import Fragment
 
-    from traj.workload.load import Phase, Play
+    from traj.workload.load import Phase
     from traj.workload.options import LoadOptions
+    from traj.workload.play import Play
     from traj.workload.prompts import Prompts, Spoken
 
 NAME = "agentperf-local"

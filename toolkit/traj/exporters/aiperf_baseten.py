@@ -36,8 +36,9 @@ if TYPE_CHECKING:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    from traj.workload.load import Phase, Play
+    from traj.workload.load import Phase
     from traj.workload.options import LoadOptions
+    from traj.workload.play import Play
 
 NAME = "aiperf-baseten"
 SUMMARY = (

@@ -39,8 +39,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from traj.workload.conversations import Group
-    from traj.workload.load import Phase, Play
+    from traj.workload.load import Phase
     from traj.workload.options import LoadOptions
+    from traj.workload.play import Play
     from traj.workload.prompts import Prompts, Spoken
 
 NAME = "aiperf-dag"

@@ -35,8 +35,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from traj.workload.load import Phase, Play
+    from traj.workload.load import Phase
     from traj.workload.options import LoadOptions
+    from traj.workload.play import Play
 
 NAME = "aiperf-mooncake"
 SUMMARY = "aiperf mooncake_trace: lengths and cache blocks, a line a turn with what it adds"

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from traj.exporters.tally import Tally
-    from traj.workload.load import Play
+    from traj.workload.play import Play
 
 Row = dict[str, Any]
 TAKES = ("split", "sample", "seed")
@@ -75,12 +75,14 @@ class Record:
             if turn["system_id"] not in systems:
                 systems.add(turn["system_id"])
                 yield Entry(system_id=turn["system_id"])
+            output = turn["output"]
             until = max((_within(numbers, *span) for span in ranges(turn)), default=0)
+            if output is not None:  # what only another lane's prompt held comes before it too
+                until = max(until, bisect_left(numbers, output))
             for number in numbers[told:until]:
                 if number not in answers:
                     yield Entry(message=self.messages[number])
             told = max(told, until)
-            output = turn["output"]
             yield Entry(turn, None if output is None else self.messages[output])
         for number in numbers[told:]:
             if number not in answers:

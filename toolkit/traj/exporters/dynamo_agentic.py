@@ -27,8 +27,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from traj.workload.load import Phase, Play
+    from traj.workload.load import Phase
     from traj.workload.options import LoadOptions
+    from traj.workload.play import Play
 
 NAME = "dynamo-agentic"
 SUMMARY = "Dynamo agentic_mooncake v2: lengths, cache blocks, all dependencies; no text"

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from traj.exporters.tally import Tally
-    from traj.workload.load import Play
+    from traj.workload.play import Play
 
 GoesOn = Callable[[int, int], bool]  # turn before in the lane, turn
 

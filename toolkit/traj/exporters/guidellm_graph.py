@@ -38,8 +38,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from traj.workload.cache_simulation import Prompt
-    from traj.workload.load import Phase, Play
+    from traj.workload.load import Phase
     from traj.workload.options import LoadOptions
+    from traj.workload.play import Play
 
 NAME = "guidellm-graph"
 SUMMARY = "guidellm conversation_turns: recorded text, tools, delays, forced output lengths, DAG"
@@ -57,6 +58,7 @@ DROPS = {
 FILE = "graph.jsonl"
 _FRONT = b'{"conversation_turns":"'
 _PLACES = 1 << 18  # of a line's parts
+_BLOCK = 1 << 20  # bytes read at a time
 
 
 def command(tally: Tally, options: LoadOptions) -> str:
@@ -106,7 +108,7 @@ def _offsets(path: Path) -> Iterator[int]:
     """Where lines begin: found without having one in memory."""
     start = passed = 0
     with path.open("rb") as file:
-        while block := file.read(1 << 20):
+        while block := file.read(_BLOCK):
             at = -1
             while (at := block.find(b"\n", at + 1)) >= 0:
                 yield start
@@ -119,8 +121,10 @@ def _requests(path: Path, offset: int) -> Iterator[Request]:
     import json
 
     decoder, pieces = json.JSONDecoder(), _unescaped(path, offset)
-    text = next(pieces)
-    at = text.index('"turns":[') + len('"turns":[')
+    text, turns = "", '"turns":['
+    while (at := text.find(turns)) < 0:
+        text += next(pieces)
+    at += len(turns)
     while True:
         try:
             node, stop = decoder.raw_decode(text, at)
@@ -143,7 +147,7 @@ def _unescaped(path: Path, offset: int) -> Iterator[str]:
     with path.open("rb") as file:
         file.seek(offset + len(_FRONT))
         rest = b""
-        while block := file.read(1 << 20):
+        while block := file.read(_BLOCK):
             rest, newline, _ = (rest + block).partition(b"\n")
             if newline:
                 yield orjson.loads(b'"' + rest.removesuffix(b"}"))

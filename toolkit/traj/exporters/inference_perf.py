@@ -31,8 +31,9 @@ if TYPE_CHECKING:
     from orjson import Fragment
 
     from traj.workload.cache_simulation import Prompt
-    from traj.workload.load import Phase, Play
+    from traj.workload.load import Phase
     from traj.workload.options import LoadOptions
+    from traj.workload.play import Play
     from traj.workload.prompts import Spoken
 
 NAME = "inference-perf"

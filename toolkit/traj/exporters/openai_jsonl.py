@@ -24,8 +24,9 @@ if TYPE_CHECKING:
     from typing import IO
 
     from traj.workload.chat import Fronts
-    from traj.workload.load import Phase, Play
+    from traj.workload.load import Phase
     from traj.workload.options import LoadOptions
+    from traj.workload.play import Play
 
 NAME = "openai-jsonl"
 SUMMARY = "OpenAI chat messages and tools for fine-tuning, a line a context; an archive"

@@ -10,14 +10,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from traj.workload.cache_simulation import Part, simulate
+from traj.workload.cache_simulation import BlockPrompt, Part, simulate
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
     from traj.build.tokens import Tokenizer
-    from traj.workload.cache_simulation import BlockPrompt, CacheHits, Prompt
+    from traj.workload.cache_simulation import CacheHits, Prompt
 
     Prompts = Callable[[Path, int], Iterator[Prompt | BlockPrompt]]
     Read = Callable[[Path, int], Sequence[str]]
@@ -87,8 +87,7 @@ def hits(
 
 
 def _placed(prompt: Prompt | BlockPrompt, phase: int) -> Prompt | BlockPrompt:
-    parts = getattr(prompt, "parts", None)
-    if parts is None or not phase:
+    if isinstance(prompt, BlockPrompt) or not phase:
         return prompt
     start = phase * _PLACES
-    return prompt._replace(parts=[Part(part.texts, start + part.place) for part in parts])
+    return prompt._replace(parts=[Part(part.texts, start + part.place) for part in prompt.parts])

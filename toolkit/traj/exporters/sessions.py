@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from traj.workload.load import Play
+    from traj.workload.play import Play
 
 FILE = "sessions.jsonl"
 

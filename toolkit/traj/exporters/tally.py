@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from traj.workload.load import Play
+    from traj.workload.play import Play
 
 PERCENTILES = (5, 25, 50, 75, 95, 99)
 

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 from traj.workload.waits import Waits
 
 if TYPE_CHECKING:
-    from traj.workload.load import Play
+    from traj.workload.play import Play
 
 
 class ToldWaits:
@@ -65,7 +65,7 @@ class ToldWaits:
         unseen: dict[int, list[int]] = {}
         latest = 0
         while queue:
-            ended = queue.popleft()
+            ended = queue.pop()
             self.end_ms[ended] = now = latest = latest + 1
             ready = [
                 turn

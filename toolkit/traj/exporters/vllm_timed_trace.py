@@ -26,8 +26,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from traj.workload.load import Phase, Play
+    from traj.workload.load import Phase
     from traj.workload.options import LoadOptions
+    from traj.workload.play import Play
 
 NAME = "vllm-timed-trace"
 SUMMARY = "vLLM bench serve timed_trace: lengths, cache blocks, requests at their recorded times"

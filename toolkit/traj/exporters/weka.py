@@ -34,8 +34,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from traj.workload.load import Phase, Play
+    from traj.workload.load import Phase
     from traj.workload.options import LoadOptions
+    from traj.workload.play import Play
 
 NAME = "weka"
 SUMMARY = "Weka (kv-cache-tester) traces: lengths, cache blocks, times, sub-agents; no text"

@@ -14,7 +14,7 @@ from traj.workload.cache_simulation import Part, Prompt
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from traj.workload.load import Play
+    from traj.workload.play import Play
     from traj.workload.prompts import Spoken
 
 

@@ -71,11 +71,17 @@ def targets(found: Sequence[dict[str, Any]]) -> str:
 
 
 def targets_markdown(found: Sequence[dict[str, Any]]) -> str:
-    """The same for the documentation, in Markdown."""
+    """The same for the documentation: docs/targets.md."""
     from traj.exporters import ASPECTS, PROOFS
 
     heads = ["target", "for", "known by", *(name.replace("_", " ") for name in ASPECTS)]
-    lines = ["| " + " | ".join(heads) + " |", "|" + " --- |" * len(heads)]
+    lines = [
+        "# Export targets",
+        "",
+        "Made from the code by `make docs`; see also [exports.md](exports.md).",
+        "",
+    ]
+    lines += ["| " + " | ".join(heads) + " |", "|" + " --- |" * len(heads)]
     lines += ["| " + " | ".join(_target_row(target, "yes", "-")) + " |" for target in found]
     lines += ["", *(f"- *{name}*: {meaning}" for name, meaning in PROOFS.items())]
     for target in found:
@@ -122,3 +128,9 @@ def _share(part: int, whole: int) -> str:
     if not part:
         return "0"
     return "<0.01%" if part < whole / 10_000 else f"{part / whole:.2%}"
+
+
+if __name__ == "__main__":
+    from traj.exporters import describe
+
+    print(targets_markdown(describe()), end="")

@@ -40,8 +40,7 @@ class Detector:
         self._engines = engines
         self._unmarked = [p for p in rules.patterns if not p.marks]
         self._marks, self._long_marks = (
-            [(mark, p) for p in rules.patterns if p.long is long for mark in p.marks]
-            for long in (False, True)
+            _by_mark([p for p in rules.patterns if p.long is long]) for long in (False, True)
         )
         self._known: dict[bytes, tuple[Found, ...]] = {}
 
@@ -93,25 +92,26 @@ class Detector:
                 found.append(Found(start, stop, kind if kind not in PERSONAL else "base64", value))
             elif not said:
                 looked_at = looked_at[:start] + " " * (stop - start) + looked_at[stop:]
-        found += self._kept(self._engines.find(looked_at, again=bool(odd)))
+        raw = list(self._engines.find(looked_at, again=bool(odd)))
         for pattern in self._patterns(looked_at, odd):
-            found += self._kept(pattern.find(looked_at))
+            raw += pattern.find(looked_at)
         if odd:
-            found += self._kept(assigned(looked_at, odd))
-        found += self._kept(addresses(looked_at))
+            raw += assigned(looked_at, odd)
+        raw += addresses(looked_at)
+        found += self._kept(raw)
         return found
 
     def _patterns(self, text: str, odd: list[tuple[int, int]]) -> list[Pattern]:
         """The patterns that may match: those whose marks stand where they should."""
         found = dict.fromkeys(self._unmarked)
-        for mark, pattern in self._marks:
+        for mark, patterns in self._marks:
             if mark in text:
-                found[pattern] = None
+                found.update(patterns)
         if odd:
             dense = " ".join([text[max(0, start - _BEFORE) : stop] for start, stop in odd])
-            for mark, pattern in self._long_marks:
+            for mark, patterns in self._long_marks:
                 if mark in dense:
-                    found[pattern] = None
+                    found.update(patterns)
         return list(found)
 
     def _kept(self, found: Iterable[Found]) -> Iterator[Found]:
@@ -130,23 +130,9 @@ def _placed(view: View, found: list[Found]) -> Iterator[Found]:
         yield item.at(*view.place(item.start, item.stop))
 
 
-def locate(text: str, as_json: bool, values: list[Found]) -> list[Found]:
-    """Where known values stand in a text: names as whole words, secrets anywhere."""
-    here = [item for item in values if item.value in text]
-    found: list[Found] = []
-    if here:
-        for view in views(text, as_json):
-            for item in here:
-                for start, stop in _places(view.text, item):
-                    found.append(item.at(*view.place(start, stop)))
-    return found
-
-
-def _places(text: str, item: Found) -> Iterator[tuple[int, int]]:
-    value, word = item.value, item.kind in PERSONAL
-    start = text.find(value)
-    while start >= 0:
-        stop = start + len(value)
-        if not (word and (text[start - 1 : start].isalnum() or text[stop : stop + 1].isalnum())):
-            yield start, stop
-        start = text.find(value, stop)
+def _by_mark(patterns: list[Pattern]) -> list[tuple[str, dict[Pattern, None]]]:
+    marks: dict[str, dict[Pattern, None]] = {}
+    for pattern in patterns:
+        for mark in pattern.marks:
+            marks.setdefault(mark, {})[pattern] = None
+    return list(marks.items())

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Iterable, Iterator
 
 from msgspec import DecodeError, json
 
-from traj.scrub.detector import Detector, locate
-from traj.scrub.found import Found, ScrubError, merged
+from traj.scrub.detector import Detector
+from traj.scrub.found import PERSONAL, Found, ScrubError, merged
 
 _ROUNDS = 4  # replacing can uncover something: a value that ended where another began
 _PLACEHOLDER = re.compile(r"\[REDACTED:[a-z0-9.-]+:\d+\]")
@@ -22,6 +23,8 @@ _STAND_IN = {
     "host": re.compile(r"host\d+"),
     "email": re.compile(r"person\d+@example\.com"),
 }
+_ESCAPE = re.compile(r"(?:\\[nrtbf]|\\u[0-9a-fA-F]{4}|%[0-9A-Fa-f]{2}|\x1b\[[0-9;]*m)\Z")
+_NAMED = re.compile("(?:user|host)[0-9]+")
 _LITERAL = re.compile(r'"(?:[^"\\]|\\.)*"')
 _NETWORKS = ("192.0.2", "198.51.100", "203.0.113")  # RFC 5737: for documents, nobody's
 _SPREAD = 1_000  # values that are looked for in all texts: more of them would cost too much
@@ -34,20 +37,24 @@ class Redaction:
     def __init__(self, detector: Detector, where: str) -> None:
         self._detector = detector
         self._where = where
-        self._texts: dict[str, bool] = {}  # all that were learned, and whether they are JSON
+        # All that were learned: whether they are JSON, and what is in them.
+        self._texts: dict[str, tuple[bool, tuple[Found, ...]]] = {}
         self._spread: dict[str, Found] = {}
         self._seams: dict[str, list[Found]] = {}
         self._stand_ins: dict[str, str] = {}
         self._numbers: Counter[str] = Counter()
+        self._taken: set[str] | None = None  # names of our form that the texts had before
         self._clean: dict[str, tuple[str, Counter[str]]] = {}
         self.replaced: Counter[str] = Counter()  # pieces of text, by kind
 
-    def learn(self, text: str, as_json: bool = False) -> None:
+    def learn(self, text: str) -> None:
         """Takes note of a text; all of a trajectory's, in order, before the first is cleaned."""
         if text in self._texts:
             return
-        form = self._texts[text] = as_json and _is_json(text)
-        for item in self._detector.found(text, form):
+        form = _is_json(text)
+        found = self._detector.found(text, form)
+        self._texts[text] = form, found
+        for item in found:
             if item.spread and len(self._spread) < _SPREAD:
                 self._spread.setdefault(item.value, item)
 
@@ -70,32 +77,29 @@ class Redaction:
         self.replaced.update(known[1])
         return known[0]
 
-    def check(self, text: str, what: str, as_json: bool = False) -> None:
+    def check(self, text: str, what: str) -> None:
         """Looks at a text that is about to be written. Raises ScrubError where something is left:
         a field that nobody cleaned."""
-        for item in self._left(text, as_json and _is_json(text), []):
+        for item in self._left(text, self._detector.found(text, _is_json(text))):
             raise ScrubError(f"{self._where}: {what}: holds a secret of kind {item.kind}")
 
     def _cleaned(self, text: str, what: str) -> tuple[str, Counter[str]]:
-        as_json = self._texts[text]
+        as_json, found = self._texts[text]
         tally: Counter[str] = Counter()
-        seams = self._seams.get(text, [])
+        left = self._left(text, (*found, *self._seams.get(text, ())))
         kind = ""
         for _ in range(_ROUNDS):
-            found = self._left(text, as_json, seams)
-            if not found:
+            if not left:
                 return text, tally
-            kind = found[0].kind
-            text = self._replace(text, found, as_json, tally)
-            seams = []
+            kind = left[0].kind
+            text = self._replace(text, left, as_json, tally)
+            left = self._left(text, self._detector.found(text, as_json))
         raise ScrubError(f"{self._where}: {what}: a secret of kind {kind} could not be removed")
 
-    def _left(self, text: str, as_json: bool, seams: list[Found]) -> list[Found]:
-        found = self._detector.found(text, as_json)
-        known = locate(text, as_json, list(self._spread.values()))
-        if known or seams:
-            found = tuple(merged([*found, *known, *seams]))
-        return [item for item in found if not is_stand_in(item)]
+    def _left(self, text: str, found: Iterable[Found]) -> list[Found]:
+        """What is to be replaced, with what is known from other texts."""
+        items = [*found, *locate(text, self._spread.values())]
+        return [item for item in merged(items) if not is_stand_in(item)] if items else items
 
     def _replace(self, text: str, found: list[Found], as_json: bool, tally: Counter[str]) -> str:
         literals = [match.span() for match in _LITERAL.finditer(text)] if as_json else []
@@ -132,8 +136,30 @@ class Redaction:
                 return _written(kind, number)
             # A session may know a user1 already.
             name = f"{kind}{number}"
-            if not any(name in text for text in self._texts):
+            if self._taken is None:
+                self._taken = {name for text in self._texts for name in _NAMED.findall(text)}
+            if name not in self._taken:
                 return name
+
+
+def locate(text: str, values: Iterable[Found]) -> Iterator[Found]:
+    """Where known values stand in a text: names as whole words, secrets anywhere."""
+    for item in values:
+        value, word = item.value, item.kind in PERSONAL
+        start = text.find(value)
+        while start >= 0:
+            stop = start + len(value)
+            escape = text[max(0, start - 8) : start]
+            # \nick is a line break and a name that is not Nick's.
+            torn = value[0] in "nrtbfu" and (len(escape) - len(escape.rstrip("\\"))) % 2
+            if not torn and not (word and (_joined(escape) or text[stop : stop + 1].isalnum())):
+                yield item.at(start, stop)
+            start = text.find(value, stop)
+
+
+def _joined(before: str) -> bool:
+    """Whether a word goes on from what stands before it, which may end in an escape."""
+    return before[-1:].isalnum() and _ESCAPE.search(before) is None
 
 
 def is_stand_in(found: Found) -> bool:
@@ -179,6 +205,9 @@ def _token(text: str, item: Found) -> tuple[int, int]:
 
 
 def _is_json(text: str) -> bool:
+    """Whether a text is a JSON object or list, and to stay one."""
+    if text[:1] not in ("{", "["):
+        return False
     try:
         json.decode(text.encode())
     except (DecodeError, UnicodeEncodeError):

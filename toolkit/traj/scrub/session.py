@@ -35,8 +35,8 @@ def scrub_session(session: Session, detector: Detector) -> Scrubbed:
     ScrubError where something cannot be removed.
     """
     redaction = Redaction(detector, f"session {session.session_id}")
-    for text, as_json in texts(session):
-        redaction.learn(text, as_json)
+    for text in texts(session):
+        redaction.learn(text)
     for lane in session.lanes:
         for before, after in _results(lane.steps):
             redaction.learn_seam(before, after)
@@ -52,29 +52,25 @@ def scrub_session(session: Session, detector: Detector) -> Scrubbed:
     return Scrubbed(clean, dict(sorted(redaction.replaced.items())), redaction)
 
 
-def texts(session: Session) -> Iterator[tuple[str, bool]]:
-    """All texts in the order of the prompts that they are part of, and whether they are JSON."""
-    known = session.repository
-    yield from _plain(session.title)
+def texts(session: Session) -> Iterator[str]:
+    """All texts of a session, in the order of the prompts that they are part of."""
+    yield from _given(session.title)
     for lane in session.lanes:
-        yield from _plain(lane.name)
+        yield from _given(lane.name)
         for step in lane.steps:
             if isinstance(step, Turn):
-                yield from _plain(step.system, step.error)
-                if step.tools:
-                    yield step.tools, True
+                yield from _given(step.system, step.tools, step.error)
             message = step.answer if isinstance(step, Turn) else step
             if message is not None and not isinstance(message, Rebase):
-                yield from _plain(message.content, message.reasoning, message.name)
-                for call in message.tool_calls:
-                    yield call.arguments, True
-    yield from _plain(*(file.name for file in session.files))
-    if known is not None:
-        yield from _plain(known.branch)
+                yield from _given(message.content, message.reasoning, message.name)
+                yield from _given(*(call.arguments for call in message.tool_calls))
+    yield from _given(*(file.name for file in session.files))
+    if session.repository is not None:
+        yield from _given(session.repository.branch)
 
 
-def _plain(*texts: str | None) -> Iterator[tuple[str, bool]]:
-    return ((text, False) for text in texts if text)
+def _given(*found: str | None) -> Iterator[str]:
+    return (text for text in found if text)
 
 
 def _results(steps: Iterable[Step]) -> Iterator[tuple[str, str]]:

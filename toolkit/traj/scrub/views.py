@@ -19,6 +19,7 @@ _SHORT = {"n": "\n", "r": "\r", "t": "\t", "b": "\b", "f": "\f"}
 # A break between letters, with a line number behind it as tools that show files put it.
 _WRAP = re.compile(r"\n(?<=[A-Za-z0-9+/_=.:~\-\\\r]\n)(?:[ \t]*\d{1,6}[\t→|:│])?[A-Za-z0-9+/_=.~-]")
 _NEAR = 16  # characters on both sides of a break that tell words from secrets
+_DIGIT = re.compile("[0-9]")
 _TURN = re.compile("[a-z][A-Z]")
 _AROUND = 400  # characters of a line that are kept on both sides of a wrap
 _LETTERS = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/_-"
@@ -72,6 +73,32 @@ class View:
         return end - self._at[index] == self._stops[index] - self._starts[index]
 
 
+class _JsonView(View):
+    """What the strings of a JSON text say, the rest as it is. Most texts hold nothing that is to be
+    placed: where things stand is worked out when it is asked."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(plain(text))
+        self._raw = text
+        # All at once, and several times faster than escape by escape.
+        self.text = "\\".join([_said(part) for part in text.split("\\\\")])
+
+    def place(self, start: int, stop: int) -> tuple[int, int]:
+        if not self._at:
+            said = self.text
+            _take(self, self._raw, _JSON, whole=True)
+            assert self.text == said
+        return super().place(start, stop)
+
+
+def _said(part: str) -> str:
+    """JSON text without escaped backslashes, its other escapes resolved."""
+    if "\\" not in part:
+        return part
+    part = part.replace("\\n", "\n").replace('\\"', '"').replace("\\t", "\t")
+    return _JSON.sub(lambda match: _meaning(match[0]), part) if "\\" in part else part
+
+
 def plain(text: str) -> View:
     """The text as it is."""
     view = View()
@@ -82,7 +109,7 @@ def plain(text: str) -> View:
 def views(text: str, as_json: bool) -> Iterator[View]:
     """The text, or what its JSON strings say; then the lines in which there are escapes without
     them, again for escapes within escapes."""
-    view = _unescaped(plain(text), _JSON, whole=True) if as_json else plain(text)
+    view = _JsonView(text) if as_json and "\\" in text else plain(text)
     yield view
     for _ in range(_DEPTH):
         text = view.text
@@ -95,8 +122,10 @@ def views(text: str, as_json: bool) -> Iterator[View]:
 
 
 def _unescaped(under: View, escapes: re.Pattern[str], whole: bool) -> View:
-    text = under.text
-    view = View(under)
+    return _take(View(under), under.text, escapes, whole)
+
+
+def _take(view: View, text: str, escapes: re.Pattern[str], whole: bool) -> View:
     done = 0
     line = 0  # end of the line that is being taken
     for match in escapes.finditer(text):
@@ -166,7 +195,7 @@ def _torn(text: str, begin: int, stop: int, on: int) -> bool:
     """Whether the letters on both sides of a break are no word's of a language."""
     near = text[max(begin, stop - _NEAR) : stop].rpartition(" ")[2]
     near += text[on : on + _NEAR].partition(" ")[0].partition("\n")[0]
-    return any(c.isdigit() for c in near) or len(_TURN.findall(near)) > 2
+    return _DIGIT.search(near) is not None or len(_TURN.findall(near)) > 2
 
 
 def runs(text: str) -> Iterator[tuple[int, int]]:

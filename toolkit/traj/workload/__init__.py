@@ -1,1 +1,1 @@
-"""What a harness is to send: a dataset's trajectories under the options of an export or a replay."""
+"""What a harness is to send: a dataset's trajectories under the options of an export."""

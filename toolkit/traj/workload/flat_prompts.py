@@ -14,7 +14,7 @@ import orjson
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from traj.workload.load import Play
+    from traj.workload.play import Play
     from traj.workload.prompts import Spoken
 
 BLANK = "\n\n"

@@ -5,7 +5,7 @@ reasoning in encrypted form, another tokenizer's finer cuts. Under lengths `reco
 filled up to its length:
 
 - in front of everything with as much as all contexts of that kind of lane lack: what is missing
-  from every one of them is the agent's own instructions. It is the same text for an agent's version.
+  from every one of them is the agent's own instructions. One version of an agent has one text.
 - behind the newest user or tool message with what the prompt still lacks. A fill belongs to its
   message: whatever repeats the message repeats the fill, so prompts share what they shared.
 
@@ -30,7 +30,8 @@ class Lengths:
     """Lengths of one trajectory's requests in tokens; lists are by turn.
 
     `text`: of what the record holds. `input`: as sent, prefixes aside. `output`: of the answer.
-    `fills`: by message, what is put behind it. `fronts`: by kind of lane, what is put before all.
+    `unfilled`, `overlong`: turns. `fills`: by message, what is put behind it. `fronts`: by kind of
+    lane, what is put before all.
     """
 
     def __init__(
@@ -48,8 +49,8 @@ class Lengths:
         """
         self.fills: dict[int, int] = {}
         self.fronts: dict[Kind, int] = {}
-        self.unfilled = 0
-        self.overlong = 0
+        self.unfilled: set[int] = set()
+        self.overlong: set[int] = set()
         self._turns, self._messages, self._prompt_tokens = turns, messages, prompt_tokens
         self._lane_kinds = {
             lane: (kind, name or "")
@@ -140,8 +141,8 @@ class Lengths:
         sent = [turn for turn, output in enumerate(turns["output"]) if output is not None]
         for turn in sent:
             if self.before[turn] is None:
-                kind, lacking = self.kind(turn), max(0, self._lacking(turn) or 0)
-                self.fronts[kind] = min(self.fronts.get(kind, lacking), lacking)
+                kind, front = self.kind(turn), max(0, self._lacking(turn) or 0)
+                self.fronts[kind] = min(self.fronts.get(kind, front), front)
         roles: Sequence[str] = self._messages["role"]
         known = bytearray(len(roles))  # messages that stood in a prompt
         fill = [0] * len(self.input)
@@ -159,8 +160,10 @@ class Lengths:
             if missing > 0 and newest is not None:
                 self.fills[newest] = missing
                 fill[turn] += missing
-            self.unfilled += missing > 0 and newest is None
-            self.overlong += missing < 0
+            elif missing > 0:
+                self.unfilled.add(turn)
+            elif missing < 0:
+                self.overlong.add(turn)
             self.input[turn] += fill[turn]
 
 

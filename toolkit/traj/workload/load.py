@@ -6,8 +6,7 @@ anything is written. `plays` then goes through the dataset a trajectory at a tim
 
 from __future__ import annotations
 
-from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -16,6 +15,7 @@ from traj.errors import UsageError
 from traj.workload import chat, sampling
 from traj.workload.lengths import Lengths
 from traj.workload.options import LoadOptions
+from traj.workload.play import Play, prefix_tokens
 from traj.workload.prefixes import Prefixes
 from traj.workload.prompts import Prompts
 from traj.workload.schedule import Schedule, spawned_lanes
@@ -24,7 +24,7 @@ from traj.workload.turns import Columns
 from traj.workload.words import Words
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Sequence
 
     from traj.dataset import Dataset, Rows
 
@@ -37,70 +37,6 @@ TURNS = (
 )
 LENGTHS = ("lane", "role", "tokens", "reasoning_tokens", "sha256", "tool_calls")
 HEADS = ("trajectory_id", "agent")
-
-
-@dataclass(slots=True, eq=False)
-class Play:
-    """One trajectory, played once in a phase. Turns are named by their number in the record."""
-
-    name: str  # its own in the whole export: of trajectory, phase and play
-    trajectory_id: str
-    phase: int
-    number: int
-    rows: Rows
-    options: LoadOptions
-    turns: Columns
-    messages: Columns  # of LENGTHS
-    lengths: Lengths
-    schedule: Schedule
-    prefixes: Prefixes
-    text: chat.Messages | None
-    prompts: Prompts | None
-    prompt_tokens: Mapping[str, int]  # of system prompts and tool definitions, by id
-    agent: str
-    cut: int  # requests that --max-context took away
-    sent: list[int] = field(init=False)  # the answered turns, in order
-
-    def __post_init__(self) -> None:
-        self.sent = sorted(turn for run in self.schedule.runs for turn in run.turns)
-
-    def input_tokens(self, turn: int) -> int:
-        """The prompt as it is sent, prefixes included."""
-        return self.lengths.input[turn] + self.prefix_tokens(turn)
-
-    def output_tokens(self, turn: int) -> int:
-        return self.lengths.output[turn]
-
-    def delay_us(self, turn: int) -> int:
-        """From the completion of all that the turn waits for to its request."""
-        return self.schedule.delay_us(turn)
-
-    def prefix_tokens(self, turn: int) -> int:
-        """Tokens of the turn's prompt that are prefixes."""
-        return _prefix_tokens(self.prefixes, self.turns, self.lengths, turn)
-
-    def model(self, turn: int) -> str | None:
-        name = self.options.model or self.turns["model"][turn]
-        return None if name is None else str(name)
-
-    def losses(self) -> Counter[str]:
-        """What `traj.workload.losses` names, counted."""
-        turns, lost = self.turns, Counter({"failed_turn": self.schedule.failed, "cut": self.cut})
-        lost["empty"] = not self.sent
-        if self.text is None or self.prompts is None:
-            return +lost
-        lost["attachment"] = self.text.attachments()
-        hidden = [turns["earlier_reasoning"][turn] == "encrypted" for turn in self.sent]
-        lost["hidden_reasoning"] = sum(hidden)
-        lost["system_role"] = self.prompts.late_systems
-        used = {turns["tools_id"][turn] for turn in self.sent}
-        lost["tool_definition"] = sum(self.prompts.lost_tools(one) for one in used)
-        if self.options.lengths == "text":
-            unseen = [(turns["unseen_input_tokens"][turn] or 0) > 0 for turn in self.sent]
-            lost["unseen_input"] = sum(unseen)
-        else:
-            lost["overlong"], lost["unfilled"] = self.lengths.overlong, self.lengths.unfilled
-        return +lost
 
 
 class Load:
@@ -121,7 +57,9 @@ class Load:
             raise UsageError(f"{dataset.path}: a dataset without text: there is nothing to send")
         if options.split is not None and not dataset.files("trajectories", options.split):
             known = sorted({file.split for file in dataset.files("trajectories")})
-            raise UsageError(f"{dataset.path}: no split {options.split!r}: it has {', '.join(known)}")
+            raise UsageError(
+                f"{dataset.path}: no split {options.split!r}: it has {', '.join(known)}"
+            )
         self.recounted = False
         self._words: Words | None = None
         if options.tokenizer is not None:
@@ -202,7 +140,7 @@ class Load:
         )
         kept = self._within_context(turns, lengths, rows.trajectory_id)
         cut = sum(output is not None for output in turns["output"][kept:])
-        turns = turns.head(kept)
+        turns.keep(kept)
         calls = Calls.of(rows.tool_calls)
         delays = self.tool_time.delays_us(rows.trajectory_id, turns, calls)
         spawned = spawned_lanes(rows.tool_calls)
@@ -245,7 +183,7 @@ class Load:
             if most is None:
                 break
             length = lengths.input[turn] + lengths.output[turn]
-            length += _prefix_tokens(prefixes, turns, lengths, turn)
+            length += prefix_tokens(prefixes, turns, lengths, turn)
             if output is not None and length > most:
                 return turn
         return len(turns["output"])
@@ -284,12 +222,6 @@ class Phase:
 
     def __iter__(self) -> Iterator[Play]:
         return self.load.plays(self.number)
-
-
-def _prefix_tokens(prefixes: Prefixes, turns: Columns, lengths: Lengths, turn: int) -> int:
-    places = prefixes.front(turns["lane"][turn], turns["context"][turn]) is not None
-    places += prefixes.user() is not None and lengths.has_user(turn)
-    return places * prefixes.tokens()
 
 
 def _name(trajectory_id: str, options: LoadOptions, phase: int, number: int) -> str:

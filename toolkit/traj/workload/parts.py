@@ -8,7 +8,7 @@ from traj.workload.turns import Ranges, added
 
 if TYPE_CHECKING:
     from traj.workload.blocks import Part
-    from traj.workload.load import Play
+    from traj.workload.play import Play
 
 _SAME = ("tools_id", "system_id", "earlier_reasoning")
 

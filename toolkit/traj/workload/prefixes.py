@@ -2,7 +2,7 @@
 
 A prefix is keyed by (seed, run, phase, trajectory, play) and, by policy, the context, so the same
 options give the same prefixes anywhere, and a change of any of these gives others that differ from
-the first tokens on. Its text is words without meaning, of an exact length: see `traj.workload.words`.
+the first tokens on. Its text is words without sense, of an exact length: `traj.workload.words`.
 """
 
 from __future__ import annotations

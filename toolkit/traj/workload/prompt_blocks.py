@@ -16,7 +16,7 @@ from traj.workload.parts import Parts
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from traj.workload.load import Play
+    from traj.workload.play import Play
 
 COUNTED_LENGTH = "requests without the provider's figures have the dataset's own counts"
 

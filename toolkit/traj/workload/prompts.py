@@ -153,7 +153,7 @@ class Prompts:
         return text
 
     def _front(self, turn: int) -> tuple[bytes | None, Kind | None, str | None]:
-        """What stands before a prompt's messages: key of the prefix, kind of fill, system prompt."""
+        """What stands before a prompt's messages: prefix's key, kind of fill, system prompt."""
         turns = self._turns
         kind = self._lengths.kind(turn)
         prefix = self._prefixes.front(turns["lane"][turn], turns["context"][turn])

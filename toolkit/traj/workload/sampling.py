@@ -1,4 +1,4 @@
-"""A seeded choice of whole trajectories that looks like the dataset: by language, use and length."""
+"""A seeded choice of whole trajectories: as the dataset is in languages, uses and lengths."""
 
 from __future__ import annotations
 
@@ -33,8 +33,11 @@ def choose(dataset: Dataset, count: int, seed: str, split: str | None = None) ->
     shares = {key: count * len(ids) / len(rows) for key, ids in strata.items()}
     quotas = {key: int(share) for key, share in shares.items()}
     left = count - sum(quotas.values())
-    by_remainder = sorted(shares, key=lambda key: (quotas[key] - shares[key], _rank(seed, str(key))))
-    for key in by_remainder[:left]:
+
+    def remainder(key: tuple[str, str, int]) -> tuple[float, bytes]:
+        return quotas[key] - shares[key], _rank(seed, str(key))
+
+    for key in sorted(shares, key=remainder)[:left]:
         quotas[key] += 1
     return frozenset(
         one

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from traj.workload.load import Play
+    from traj.workload.play import Play
 
 NO_CLOCK = "requests without recorded times lie where the delays put them"
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from copy import copy
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -21,11 +20,10 @@ class Columns:
             name: table.column(name).to_pylist() for name in names
         }
 
-    def head(self, count: int) -> Columns:
-        """The first turns alone."""
-        found = copy(self)
-        found._columns = {name: values[:count] for name, values in self._columns.items()}
-        return found
+    def keep(self, count: int) -> None:
+        """Leaves the first turns alone."""
+        for values in self._columns.values():
+            del values[count:]
 
     def __getitem__(self, name: str) -> list[Any]:
         return self._columns[name]

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from traj.workload.load import Play
+    from traj.workload.play import Play
 
 
 class Waits:
