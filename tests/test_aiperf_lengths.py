@@ -90,10 +90,16 @@ def _cap(entry: dict[str, Any]) -> int:
 
 
 def replay(
-    dataset: Dataset, target: str, options: LoadOptions, aiperf: Path, hub: Path, scratch: Path
+    dataset: Dataset,
+    target: str,
+    options: LoadOptions,
+    aiperf: Path,
+    hub: Path,
+    scratch: Path,
+    without: str = "",
 ) -> Replay:
     """Exports and replays, phase after phase on one engine, with the command that the export names
-    but for how many sessions run at a time."""
+    but for how many sessions run at a time, and `without` some of its arguments."""
     report = export(dataset, target, scratch / "out", options)
     logs: list[list[dict[str, Any]]] = []
     with harness.engine(hub) as engine:
@@ -101,6 +107,9 @@ def replay(
             command = report.command
             if target != "aiperf-mooncake" or report.counts["requests"] > 50:
                 command = command.replace("--concurrency 1 ", "--concurrency 30 ")
+            if without:
+                assert without in command
+                command = command.partition(without)[0]
             command += f" {QUIET} --output-artifact-dir '{scratch}/{phase['phase']}'"
             folder = scratch / "out" / phase["folder"]
             harness.run(command, folder, harness.variables(engine.url, hub, aiperf))
@@ -173,6 +182,25 @@ def test_mooncake_keeps_the_time_between_turns(small: Dataset, mooncake: Replay)
         gaps = dict(zip(lane, recorded.gaps_us(made, lane), strict=True))
         for before, entry, turn in zip(entries, entries[1:], session[1:], strict=False):
             assert entry["arrived"] - before["completed"] >= gaps[turn] / 1e6 - EARLY_S, turn
+
+
+def test_mooncake_schedule_begins_sessions_at_their_time(
+    small: Dataset, aiperf: Path, hub: Path, tmp_path: Path
+) -> None:
+    """Under aiperf's fixed schedule lanes and contexts begin when they did, beside each other."""
+    closed = "--no-fixed-schedule --dataset-sampling-strategy sequential --concurrency 1 "
+    found = replay(small, "aiperf-mooncake", LoadOptions(), aiperf, hub, tmp_path, closed)
+    made = recorded.requests(small)
+    first = found.logs[0][0]["arrived"]
+    ended: dict[tuple[str, int], float] = {}  # at the recorded pace, in microseconds
+    for (name, turn), request in sorted(made.items()):
+        after = [ended[name, wait] + request.delay_us for wait in request.waits]
+        ended[name, turn] = max(after, default=request.start_us or 0)
+        ended[name, turn] += (request.end_us or 0) - (request.start_us or 0)
+    for session, entries in found.sessions():
+        took = (made[session[0]].end_us or 0) - (made[session[0]].start_us or 0)
+        start_s = (ended[session[0]] - took) / 1e6
+        assert entries[0]["arrived"] - first == pytest.approx(start_s, abs=0.1)
 
 
 def _lane(made: dict[tuple[str, int], recorded.Request], turn: tuple[str, int]) -> tuple[str, int]:

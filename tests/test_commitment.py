@@ -268,6 +268,25 @@ def test_a_part_of_a_trajectory_proves_nothing(released, disclosed, everything, 
     assert verdict(forged, released[0], tmp_path).ok is (shown == sorted(own))
 
 
+def test_a_row_may_stand_once_and_no_prompt_may_lack(released, everything, disclosed, tmp_path):
+    """A forged row beside the true one of the same place, of any table; a prompt that the turns
+    refer to left out by one who can prove the rest."""
+    for table in schema.TABLES:
+        at = next(n for n, row in enumerate(disclosed["rows"]) if row["table"] == table)
+        for after in (0, 1):
+            forged = copy.deepcopy(disclosed)
+            row = copy.deepcopy(forged["rows"][at])
+            row["row"]["schema_version"] = "9"
+            forged["rows"].insert(at + after, row)
+            assert not verdict(forged, released[0], tmp_path).ok
+    rows_, leaves = everything
+    shown = [row["place"] for row in disclosed["rows"]]
+    assert rows_[shown[-1]]["table"] == "prompts"
+    missing = [one.hex() for one in merkle.prove(leaves, shown[:-1])]
+    forged = disclosed | {"rows": disclosed["rows"][:-1], "missing": missing}
+    assert not verdict(forged, released[0], tmp_path).ok
+
+
 def test_a_trajectory_that_was_never_in_the_set_is_not_proven(released, tmp_path):
     """What another private split committed to is not what this one did."""
     other = rows.write(tmp_path / "x.traj", fleet(8))

@@ -11,7 +11,11 @@ from pathlib import Path
 import pytest
 
 import traj
+from traj.dataset import Dataset
+from traj.exporters import TARGETS, export, exporter
 from traj.pipeline import record
+from traj.workload.options import LoadOptions
+from traj.workload.sampling import choose
 
 FIGURES = ("input_tokens", "cached_tokens", "cache_write_tokens", "output_tokens")
 SHARED = Path(__file__).resolve().parents[2] / "shared"
@@ -151,3 +155,41 @@ def wire_text(item: dict) -> str:
     if "output" in item:
         return item["output"]
     return "\n".join(part["text"] for part in item.get("summary") or item["content"])
+
+
+@pytest.fixture(scope="module")
+def corpus(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    """All sessions of both agents as one dataset."""
+    out = tmp_path_factory.mktemp("corpus") / "corpus.traj"
+    record([shared / "corpus" / name for name in ("claude_code", "codex_rollout")], out)
+    return traj.load(out)
+
+
+@pytest.mark.parametrize("target", [one for one in TARGETS if hasattr(exporter(one), "prompts")])
+def test_real_sessions_leave_nothing_in_the_cache(corpus, target, tmp_path):
+    """Two phases of real sessions share no block, in any target; within a play prompts
+    go on from each other as the record's do."""
+    quadratic = target in ("agentperf-local", "aiperf-baseten", "guidellm-graph", "inference-perf")
+    options = LoadOptions(
+        prefix="aa", phases=2, tool_time="baseline", sample=12 if quadratic else None
+    )
+    found = export(corpus, target, tmp_path / "out", options)
+    cache = found.cache
+    for block, hits in cache.hit_tokens.items():
+        assert hits["across_phases"] == hits["across_trajectories"] == 0
+        assert cache.rate(block, "within") > 0.9
+    assert cache.longest_tokens["across_phases"] < 8
+    assert found.counts["requests"] == 542 or quadratic
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_real_sessions_are_exported_whole(corpus, target, tmp_path):
+    """Every answered turn of a few real sessions is in each target's count."""
+    options = LoadOptions(sample=8)
+    counts = export(corpus, target, tmp_path / "out", options).counts
+    chosen = choose(corpus, 8, "0")
+    answered = 0
+    for rows in corpus.trajectories(("turns",), columns={"turns": ("output",)}):
+        if rows.trajectory_id in chosen:
+            answered += len(rows.turns) - rows.turns.column("output").null_count
+    assert counts["requests"] >= answered or target == "openai-jsonl"

@@ -58,6 +58,7 @@ def rich() -> rows.Tables:
     calls[3] |= {"start_us": 505_000, "end_us": 595_000, "clock": "measured", "status": "error"}
     calls[4]["spawned_lane"] = 1
     calls[3]["spawned_lane"] = 2
+    calls[4] |= {"start_us": 1_305_000, "clock": "logged", "status": "interrupted"}
     calls[2]["spawned_lane"] = None
     texts = {0: '{"a": 1}', 4: "not json", 5: '{"b":[1,2]}', 3: "[1]"}
     mine = [row for row in tables["messages"] if row["trajectory_id"] == one["trajectory_id"]]
@@ -299,15 +300,18 @@ def of_kind(spans: list[Row], kind: str) -> list[Row]:
 def own(span: Row) -> Row:
     """The columns that stand under their own names."""
     named = span["attributes"].items()
-    return {key.removeprefix("traj."): x for key, x in named if key.startswith("traj.")}
+    found = {key.removeprefix("traj."): x for key, x in named if key.startswith("traj.")}
+    return {key: x for key, x in found.items() if key not in ("start", "end")}
 
 
 def times(span: Row, started: datetime | None) -> Row:
     since = EPOCH if started is None else started
-    found = {}
-    for name, column in (("startTimeUnixNano", "start_us"), ("endTimeUnixNano", "end_us")):
-        found[column] = int(span[name]) // 1000 - (since - EPOCH) // timedelta(microseconds=1)
-    return found
+    since_us = (since - EPOCH) // timedelta(microseconds=1)
+    return {
+        f"{edge}_us": int(span[f"{edge}TimeUnixNano"]) // 1000 - since_us
+        for edge in ("start", "end")
+        if span["attributes"].get(f"traj.{edge}") != "unknown"
+    }
 
 
 def check_otel(dataset: Dataset, out: Path) -> None:
@@ -349,8 +353,7 @@ def otel_turn(span: Row, chats: list[Row], head: Row) -> Row:
     turn = own(span) | {column: given[name] for name, column in USAGE.items() if name in given}
     ranges = json.loads(turn["input"])
     turn["input"] = [{"start": start, "stop": stop} for start, stop in ranges]
-    if turn["clock"] != "none":
-        turn |= times(span, head["started_at"])
+    turn |= times(span, head["started_at"])
     numbers = {one["spanId"]: number for number, one in enumerate(chats)}
     turn["wait_for"] = [numbers[link["spanId"]] for link in span.get("links", ())]
     sampling = {
@@ -373,8 +376,7 @@ def otel_tool(span: Row, head: Row) -> Row:
     given = span["attributes"]
     call = own(span) | {"name": given["gen_ai.tool.name"]}
     call["tool_call_id"] = given["gen_ai.tool.call.id"]
-    if call["clock"] != "none":
-        call |= times(span, head["started_at"])
+    call |= times(span, head["started_at"])
     assert ("status" in span) == (call["status"] not in ("ok", "unknown"))
     return call
 
@@ -465,8 +467,9 @@ def test_otel_says_what_has_no_time(tmp_path: Path) -> None:
     dataset = Dataset.open(rows.write(tmp_path / "dataset", rich()))
     report = export(dataset, "otel", tmp_path / "out")
     tables = rich()
-    unknown = [row for name in ("turns", "tool_calls") for row in tables[name]]
-    assert lost(report, "no_clock") == sum(row["start_us"] is None for row in unknown)
+    timed = [row for name in ("turns", "tool_calls") for row in tables[name]]
+    unknown = sum(row["start_us"] is None or row["end_us"] is None for row in timed)
+    assert lost(report, "no_clock") == unknown
     assert lost(report, "no_date") == 1
     assert lost(report, "tool_definition") == 1
 
@@ -546,7 +549,7 @@ def test_hub_traces_say_when_and_what_they_lack(tmp_path: Path) -> None:
         "attachment": 1,
         "context": 2,
         "failed_turn": 1,
-        "timing": 18,
+        "timing": 19,
         "tools": 1,
         "usage": 10,
         "waits": 7,
@@ -617,6 +620,19 @@ def test_openai_of_any_session(shape: Shape, tmp_path_factory: pytest.TempPathFa
     """Whatever waits for whatever, and whatever failed: a line a context, and all is counted."""
     folder = tmp_path_factory.mktemp("any")
     check_openai(Dataset.open(rows.write(folder / "dataset", session(shape))), folder / "out")
+
+
+def test_openai_lines_say_what_openai_would_refuse(tmp_path: Path) -> None:
+    """Of each line it is said how many calls no result follows; the last answer's do not count."""
+    tables = rows.small()
+    two = rows.trajectory_id("two")
+    (result,) = (row for row in tables["messages"] if row["tool_call_id"] == "c0")
+    result["tool_call_id"] = "another"
+    dataset = Dataset.open(rows.write(tmp_path / "dataset", tables))
+    export(dataset, "openai-jsonl", tmp_path / "out")
+    notes = map(json.loads, (tmp_path / "out" / "lines.jsonl").read_text().splitlines())
+    found = {(one["trajectory_id"], one["turn"]): one["unanswered_calls"] for one in notes}
+    assert {key: count for key, count in found.items() if count} == {(two, 5): 1, (two, 6): 1}
 
 
 def test_openai_loads_as_a_dataset(

@@ -29,7 +29,7 @@ from traj.workload.options import LoadOptions
 TEXT = LoadOptions(lengths="text")
 TARGETS = ("abench", "agentperf-local", "mlperf-endpoints")
 TOOL = '[{"name":"write","description":"Writes a file.","input_schema":{"type":"object"}}]'
-Many = settings(max_examples=50, deadline=None)
+Many = settings(max_examples=600, deadline=None)
 
 
 @dataclass
@@ -217,7 +217,7 @@ def test_what_is_read_back_is_what_is_sent(target: str, tables: rows.Tables) -> 
         _, folder = exported(tables, target, Path(scratch))
         whole: list[list[str]] = []
         for prompt in module.prompts(folder, 0):
-            parts = [text for part in prompt.parts for text in part.texts]
+            parts = [text for part in prompt.parts for text in part.texts if text != " "]
             whole.append(parts if prompt.after is None else [*whole[prompt.after], *parts])
             for part in prompt.parts:
                 assert not part.texts or tuple(module.read(folder, part.place)) == part.texts

@@ -23,7 +23,7 @@ from traj.exporters import ExportReport, export, exporter, guidellm_graph
 from traj.workload.options import LoadOptions
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Collection, Iterator
 
 TARGETS = ("guidellm-graph", "inference-perf")
 Waits = dict[int, set[int]]
@@ -129,43 +129,55 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
     return Dataset.open(rows.write(tmp_path_factory.mktemp("small") / "dataset", rows.small()))
 
 
-@st.composite
-def graphs(draw: st.DrawFn) -> rows.Tables:
-    """One trajectory of some lanes that only grow, whose turns wait for any earlier ones."""
-    lanes: list[list[int]] = []
-    turns: list[rows.Row] = []
-    for number in range(draw(st.integers(1, 14))):
-        lane = draw(st.integers(0, min(len(lanes), 3)))
-        if lane == len(lanes):
-            lanes.append([])
-        waits = draw(st.sets(st.integers(0, number - 1), max_size=3)) if number else set()
-        waits |= set(lanes[lane][-1:])
-        start = draw(st.integers(0, 5_000_000))
-        end = start + draw(st.integers(0, 2_000_000))
-        delay = draw(st.integers(0, 3_000_000))
-        over = {"lane": lane, "wait_for": sorted(waits), "delay_us": delay}
-        over["lane_kind"] = "subagent" if lane else "main"
-        turns.append(rows.turn("g", number, start, end, **over))
-        lanes[lane].append(number)
+class Turn(NamedTuple):
+    """A turn of a trajectory to be made; a lane that is forked begins with what lane 0 had."""
+
+    lane: int
+    waits: set[int]
+    delay_us: int = 0
+    took_us: int = 0
+    answered: bool = True
+
+
+def trajectory(turns: list[Turn], forked: Collection[int] = ()) -> rows.Tables:
+    """A trajectory of lanes that only grow, each turn with a tool call."""
+    lanes: dict[int, list[int]] = {}
+    made = []
+    for number, turn in enumerate(turns):
+        before = lanes.setdefault(turn.lane, [])
+        over = {"wait_for": sorted(turn.waits | set(before[-1:])), "delay_us": turn.delay_us}
+        over |= {"lane": turn.lane, "lane_kind": "subagent" if turn.lane else "main"}
+        made.append(rows.turn("g", number, 0, turn.took_us, **over))
+        before.append(number)
     messages: list[rows.Row] = []
-    for lane, numbers in enumerate(lanes):
+    for lane, numbers in sorted(lanes.items()):
         first = len(messages)
+        had = sum(number < numbers[0] for number in lanes.get(0, ()))
+        copied = [{"start": 0, "stop": 1 + 2 * had}] if lane and lane in forked and had else []
         messages.append(rows.message("g", first, "user", f"Begin {lane}.", lane=lane))
         for number in numbers:
             answer = len(messages)
-            span = {"start": first, "stop": answer}
-            turns[number] |= {"input": [span], "output": answer}
+            made[number]["input"] = [*copied, {"start": first, "stop": answer}]
+            made[number]["output"] = answer if turns[number].answered else None
             call = (f"call{number}", "read", "{}")
             said = f"Turn {number}"
             messages.append(rows.message("g", answer, "assistant", said, lane=lane, calls=[call]))
             result = {"lane": lane, "tool_call_id": call[0], "name": "read"}
             messages.append(rows.message("g", answer + 1, "tool", f"Result {number}", **result))
-    for turn in turns[1:]:
-        if draw(st.integers(0, 9)) == 0:
-            turn["output"] = None  # nobody answered
-    heads = [rows.trajectory("g")]
-    tables: rows.Tables = {"trajectories": heads, "turns": turns, "messages": messages}
-    return rows.complete(tables | {"tool_calls": [], "prompts": []})
+    tables: rows.Tables = {"trajectories": [rows.trajectory("g")], "turns": made}
+    return rows.complete(tables | {"messages": messages, "tool_calls": [], "prompts": []})
+
+
+@st.composite
+def graphs(draw: st.DrawFn) -> rows.Tables:
+    """One trajectory whose turns wait for any earlier ones."""
+    turns: list[Turn] = []
+    for number in range(draw(st.integers(1, 14))):
+        lane = draw(st.integers(0, min(3, len({turn.lane for turn in turns}))))
+        waits = draw(st.sets(st.integers(0, number - 1), max_size=3)) if number else set()
+        delay, took = draw(st.integers(0, 3_000_000)), draw(st.integers(0, 2_000_000))
+        turns.append(Turn(lane, waits, delay, took, not number or draw(st.integers(0, 9)) > 0))
+    return trajectory(turns, draw(st.sets(st.integers(1, 3))))
 
 
 @pytest.mark.parametrize("target", TARGETS)
@@ -200,6 +212,36 @@ def test_any_graph_is_kept(target: str, tables: rows.Tables) -> None:
         elif request.waits:
             slack = 0.001 if target == "inference-perf" else 0
             assert all(-1e-6 <= gap - delay <= slack + 1e-6 for gap in request.gaps_s.values())
+
+
+def test_waits_that_cross_have_longer_delays(tmp_path: Path) -> None:
+    """Two joins of which each waits for what came before the other's: guidellm's arithmetic cannot
+    have all four end together. Waits are kept, and the delays counted as lost."""
+    turns = [Turn(0, set()), Turn(1, set()), Turn(1, {1}, 5), Turn(0, {0}, 5)]
+    turns += [Turn(2, {0, 2}, 7), Turn(3, {1, 3}, 7)]
+    dataset = Dataset.open(rows.write(tmp_path / "dataset", trajectory(turns)))
+    report = export(dataset, "guidellm-graph", tmp_path / "export", LoadOptions(lengths="text"))
+    ((_, sent),) = _guidellm(tmp_path / "export")
+    assert {turn: one.waits for turn, one in sent.items()} == {
+        turn: set(one.waits) for (_, turn), one in recorded.requests(dataset).items()
+    }
+    assert _losses(report)["join_delay"] == 2
+    assert min(gap for turn in (4, 5) for gap in sent[turn].gaps_s.values()) == pytest.approx(7e-6)
+
+
+def test_no_mark_makes_others_wait(tmp_path: Path) -> None:
+    """Where the only call in a joining prompt stands in a fork's prompt too, the fork is not made
+    to wait for a sub-agent: the join's wait is lost instead, and counted."""
+    # The fork (lane 2) starts before the join (turn 4), with the same answer in its prompt.
+    turns = [Turn(0, set()), Turn(1, {0}), Turn(2, {0}), Turn(2, set()), Turn(0, {1, 3})]
+    for forked, lost in ((set(), 0), ({2}, 1)):
+        folder = tmp_path / str(lost)
+        dataset = Dataset.open(rows.write(folder / "dataset", trajectory(turns, forked)))
+        report = export(dataset, "inference-perf", folder / "export", LoadOptions(lengths="text"))
+        assert _losses(report).get("wait", 0) == lost
+        ((_, sent),) = _inference_perf(folder / "export")
+        assert sent[2].waits == {0}
+        assert sent[3].waits == {2}
 
 
 @pytest.mark.parametrize("target", TARGETS)

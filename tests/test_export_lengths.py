@@ -273,9 +273,7 @@ def test_text_and_ids_share_the_same(sample: Dataset, target: str, tmp_path: Pat
 
 
 @pytest.mark.parametrize("target", [*LENGTHS, "aiperf-baseten", "weka"])
-def test_files_read_back_are_what_was_counted(
-    small: Dataset, target: str, tmp_path: Path
-) -> None:
+def test_files_read_back_are_what_was_counted(small: Dataset, target: str, tmp_path: Path) -> None:
     """The prompts read back are as many as the report's requests, and as long."""
     report = export(small, target, tmp_path / "out", LoadOptions(prefix="context", phases=2))
     assert report.cache is not None
@@ -287,9 +285,13 @@ def test_files_read_back_are_what_was_counted(
 
 def test_lines_of_vllm_have_their_lengths(sample: Dataset, tmp_path: Path) -> None:
     """Expanded as vLLM does it, each id to its share of the length and not beyond, the ids of a
-    line are just enough: vLLM stops without a word where they run out."""
+    line are just enough: vLLM stops without a word where they run out. Lines of all trajectories
+    are in the order of their times: vLLM sleeps from one to the next."""
     export(sample, "vllm-timed-trace", tmp_path / "out", LoadOptions(sample=3))
-    for line in lines_of(tmp_path / "out", "vllm-timed-trace"):
+    lines = lines_of(tmp_path / "out", "vllm-timed-trace")
+    assert lines == sorted(lines, key=lambda line: float(line["timestamp"]))
+    assert len({line["session_id"] for line in lines[:5]}) > 1
+    for line in lines:
         left, used = line["input_length"], 0
         for _ in line["hash_ids"]:
             left -= min(16, left)
@@ -358,10 +360,11 @@ def test_text_is_held_a_row_group_at_a_time(
 def test_text_keeps_what_the_provider_found_cached(sample: Dataset, tmp_path: Path) -> None:
     """The reference column is the dataset's, row by row."""
     export(sample, "aiperf-baseten", tmp_path / "out")
-    expected = []
-    for one in sample.trajectories(("turns",)):
-        for turn in one.turns.to_pylist():
-            if turn["output"] is not None:
-                expected.append(turn["cached_tokens"])
+    expected = [
+        turn["cached_tokens"]
+        for one in sample.trajectories(("turns",))
+        for turn in one.turns.to_pylist()
+        if turn["output"] is not None
+    ]
     assert any(expected)
     assert [row["cached_tokens_reference"] for row in baseten(tmp_path / "out")] == expected

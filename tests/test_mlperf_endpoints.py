@@ -87,6 +87,8 @@ def _messages(line: dict[str, Any]) -> list[dict[str, Any]]:
         assert line["content"], "an empty user message"
     names = ("role", "content", "tool_calls", "reasoning_content")
     message = {name: line[name] for name in names if name in line}
+    if message.get("content") == " ":  # stands for no text, which would be refused
+        message["content"] = ""
     return [{"content": None, **message}] if "tool_calls" in message else [message]
 
 
@@ -102,7 +104,7 @@ def matched(folder: Path) -> dict[tuple[str, int], Sent]:
 
 def joined(messages: list[dict[str, Any]]) -> str:
     """All that is said, whatever the messages it is divided into."""
-    return "\n\n".join(text for one in messages if (text := recorded.said(one)) not in ("", " "))
+    return "\n\n".join(text for one in messages if (text := recorded.said(one)))
 
 
 @pytest.fixture(params=["small", "sample"])
@@ -147,6 +149,46 @@ def test_whole_history_goes_in_one_message(tmp_path: Path) -> None:
     request = recorded.requests(dataset)[rows.trajectory_id("two"), 6]
     (message,) = matched(tmp_path / "out")[rows.trajectory_id("two"), 6].messages
     assert message == {"role": "user", "content": joined(request.messages)}
+
+
+def test_what_cannot_be_a_line_begins_anew(tmp_path: Path) -> None:
+    """Other tools go on in the same conversation; a prompt with someone else's answer in it does
+    not, since a conversation's answers are those of its requests."""
+    other = '[{"name":"write","input_schema":{"type":"object"}}]'
+    tools = [rows.prompt("tools", text) for text in (rows.TOOLS, other)]
+    spans = [(0, 1), (0, 3), (0, 5), (0, 8)]
+    roles = ("user", "assistant", "user", "assistant", "user", "assistant", "assistant", "user")
+    tables = {
+        "trajectories": [rows.trajectory("one")],
+        "prompts": tools,
+        "tool_calls": [],
+        "messages": [
+            rows.message("one", number, role, f"{role} {number}")
+            for number, role in enumerate((*roles, "assistant"))
+        ],
+        "turns": [
+            rows.turn(
+                "one",
+                number,
+                number * 9000,
+                number * 9000 + 5000,
+                input=[{"start": start, "stop": stop}],
+                output=stop,
+                tools_id=tools[number == 1]["prompt_id"],
+                wait_for=[number - 1] if number else [],
+            )
+            for number, (start, stop) in enumerate(spans)
+        ],
+    }
+    dataset = Dataset.open(rows.write(tmp_path / "dataset", rows.complete(tables)))
+    export(dataset, "mlperf-endpoints", tmp_path / "out", TEXT)
+    sent, expected = matched(tmp_path / "out"), recorded.requests(dataset)
+    conversations = [sent[key].conversation for key in sorted(sent)]
+    assert conversations[:3] == [conversations[0]] * 3 != [conversations[3]] * 3
+    for key in sorted(sent):
+        assert sent[key].tools == expected[key].tools
+        assert (sent[key].messages == expected[key].messages) == (key[1] < 3)
+        assert joined(sent[key].messages) == joined(expected[key].messages)
 
 
 def test_pandas_keeps_numbers_whole(dataset: Dataset, tmp_path: Path) -> None:

@@ -141,11 +141,14 @@ def test_nobody_moves_when_the_dataset_grows(apart, tmp_path):
     over = {"private_share": 0.4, "lone_sessions": True, "families": one_task(tmp_path)}
     over |= {"private_out": private} if apart else {}
     known: dict[str, str] = {}
+    canaries: dict[str, str] = {}
     where = [home, *([private] if apart else [])]
     for step in (codex[:5], codex, [SAMPLES / "claude_code"]):
         record(step, home)
         if known and not apart:
             assert "unsplit" in lies(home).values()
+            splits = Dataset.open(home).manifest.splits
+            assert {name: splits[name]["canary"] for name in SPLITS} == canaries
         report = split(home, options(tmp_path, **over))
         assert report.ok, report.findings
         now = lies(*where)
@@ -153,6 +156,8 @@ def test_nobody_moves_when_the_dataset_grows(apart, tmp_path):
         assert {name: now[name] for name in known} == known
         assert len(now) > len(known)
         known = now
+        splits = Dataset.open(home).manifest.splits
+        canaries = {name: facts["canary"] for name, facts in splits.items()}
         for folder in where:
             assert traj.validate(Dataset.open(folder)).ok
     assert len(known) == 15
@@ -256,6 +261,62 @@ def test_a_family_in_both_splits_is_settled_only_on_demand(data, tmp_path):
     moved = {name for name, where in lies(data).items() if where != before[name]}
     private = {row["trajectory_id"] for row in heads if row["repository"]["url"] == urls[1]}
     assert moved == private
+
+
+def test_the_key_remembers_across_datasets(data, tmp_path):
+    """Recorded anew from the beginning, and in part, a dataset has everyone where they were: the
+    key's file says so. It stays its owner's alone."""
+    key = tmp_path / "kept.key"
+    parts = [Path(shutil.copytree(data, tmp_path / name)) for name in ("a", "b")]
+    few = rows.write(tmp_path / "few", fleet(7), group_rows=False)
+    splits = []
+    for folder in (few, *parts):
+        assert split(folder, SplitOptions(key)).ok
+        splits.append(lies(folder))
+        assert stat.S_IMODE(key.stat().st_mode) == 0o600
+    first, second, third = splits
+    assert second == third
+    assert {name: second[name] for name in first} == first
+    noted = dict(reversed(line.split()) for line in key.read_text().splitlines()[-24:])
+    for row in Dataset.open(parts[0]).table("trajectories").to_pylist():
+        assert noted[row["repository"]["url"].removeprefix("https://")] == row["split"]
+
+
+def test_a_name_cannot_pass_for_another_in_the_keys_notes(tmp_path):
+    """A line break in a repository's name, as a hostile log may have it, notes nothing else."""
+    where = repository("h/o/n")
+    assert where is not None
+    where["name"] = "n\nprivate h/o/victim"
+    key = tmp_path / "x.key"
+    data = rows.write(tmp_path / "x.traj", together(session("a", where)))
+    split(data, SplitOptions(key))
+    assert len(read_key(key).assigned) == 1
+
+
+def test_what_becomes_public_leaves_the_private_folder(data, tmp_path):
+    """A private session that was recorded again and then settled as public is in the public folder
+    alone, where its new rows are."""
+    whole = Path(shutil.copytree(data, tmp_path / "whole.traj"))
+    private = tmp_path / "private.traj"
+    key = tmp_path / "kept.key"
+    split(data, SplitOptions(key, private_out=private))
+    urls = []
+    for folder in (data, private):
+        (row, *_) = Dataset.open(folder).table("trajectories").to_pylist()
+        urls.append(row["repository"]["url"])
+    manifest = json.loads((whole / MANIFEST).read_bytes())
+    manifest["commitment"] = Dataset.open(data).manifest.commitment
+    shutil.rmtree(data)
+    shutil.copytree(whole, data)
+    (data / MANIFEST).write_text(json.dumps(manifest))
+    (tmp_path / "f.toml").write_text(f"[families]\nx = {json.dumps(urls)}")
+    over = {"private_out": private, "families": tmp_path / "f.toml", "settle_public": True}
+    before = lies(private)
+    assert split(data, SplitOptions(key, **over)).ok
+    assert not set(lies(data)) & set(lies(private))
+    assert set(lies(private)) < set(before)
+    assert set(lies(data, private).values()) == set(SPLITS)
+    assert len(lies(data, private)) == 48
 
 
 def test_another_key_is_refused(data, tmp_path):

@@ -154,9 +154,7 @@ def export(
     ] = None,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="The folder to write.")] = None,
     split: Annotated[str | None, typer.Option(help="Only this split.")] = None,
-    sample: Annotated[
-        int | None, typer.Option(help="This many trajectories, chosen by the seed.")
-    ] = None,
+    sample: Annotated[int | None, typer.Option(help="This many trajectories, by the seed.")] = None,
     model: Annotated[
         str | None, typer.Option(help="Model name to write instead of the recorded one.")
     ] = None,
@@ -189,9 +187,7 @@ def export(
     plays: Annotated[int, typer.Option(help="Times to play a trajectory in a phase.")] = 1,
     run: Annotated[str, typer.Option(help="Name of the run: another one, other prefixes.")] = "",
     seed: Annotated[str, typer.Option(help="What all that is drawn is drawn from.")] = "0",
-    text_free: Annotated[
-        bool, typer.Option("--text-free", help="parquet: leave messages and prompts out.")
-    ] = False,
+    text_free: Annotated[bool, typer.Option(help="parquet: no messages, no prompts.")] = False,
     overwrite: Annotated[bool, typer.Option(help="Replace an earlier export.")] = False,
     list_targets: Annotated[bool, typer.Option("--list", help="Describe the targets.")] = False,
     as_json: AsJson = False,

@@ -23,7 +23,9 @@ def repository_name(repository: Mapping[str, Any] | None) -> str | None:
 def plain_name(text: str) -> str:
     """The same of a URL or of what a person wrote: `git@github.com:Owner/Name.git`,
     `https://github.com/owner/name/` and `github.com/owner/name` are one."""
-    name = text.strip().partition("?")[0].partition("#")[0]
+    # Logs are not to be trusted: a line break in a name would be another name in a list of them.
+    name = "".join(c for c in text.strip() if c.isprintable())
+    name = name.partition("?")[0].partition("#")[0]
     _, separator, rest = name.partition("://")
     if separator:
         name = rest

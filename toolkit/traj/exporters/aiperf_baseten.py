@@ -58,7 +58,7 @@ DROPS = {
 }
 FILE = "baseten.parquet"
 BLOCK = 64
-GROUP_BYTES = 16 << 20  # of text, about: what is held at a time
+GROUP_BYTES = 8 << 20  # of text, about: what is held at a time
 _PART = 4096  # characters at least that a prompt is read back in
 _START_BITS = 28  # of a place in the file: where in its prompt a part starts
 

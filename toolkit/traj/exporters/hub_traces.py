@@ -6,7 +6,7 @@ files of their own, `ID.lN.jsonl` beside `ID.jsonl`; their headers say whose the
 `harness` is the agent's name; what else it holds the viewer passes over.
 
 The viewer itself was never at hand. `datasets` 5.2 takes the files for agent traces, a row each,
-but reads messages by way of `teich` in Pi's shape, without their calls; the `trace` column is whole.
+but reads messages (by way of `teich`) in Pi's shape, without calls; its `trace` column is whole.
 """
 
 from __future__ import annotations

@@ -161,8 +161,8 @@ class _Writer:
         )
         systems, rest = messages[:count], messages[count:]
         row = {"role": "user", "content": self._joined(rest)}
-        if systems:
-            row["system"] = self._joined(systems)
+        if system := _text(systems):
+            row["system"] = system
         if any(one["role"] != "user" for one in rest):
             self._tally.lose("flattened")
         else:

@@ -3,7 +3,8 @@
 A line is `{"messages": [...], "tools": [...]}`: the longest prompt of a context that was answered,
 with its answer last; the earlier prompts of the context are its beginnings. A compacted or rewound
 lane has several contexts, and sub-agents and side lanes have theirs: lines.jsonl says of each line
-which they are, so that some can be left out.
+which they are, so that some can be left out. It also counts calls that no result follows at once
+(interrupted, or not in the record): lines with such calls OpenAI refuses.
 
 Nothing but what OpenAI takes stands in the lines: so no reasoning. Arguments are JSON in a string
 there, which also lets Arrow hold them. Chat templates of open models mostly want an object: who
@@ -103,6 +104,7 @@ class _Writer:
         self.lines.write(orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE))
         names = ("trajectory_id", "turn", "lane", "lane_kind", "lane_name", "context")
         note = {"line": self.tally.sessions} | {name: turn[name] for name in names}
+        note["unanswered_calls"] = _unanswered(messages)
         self.notes.write(orjson.dumps(note, option=orjson.OPT_APPEND_NEWLINE))
         self.tally.sessions += 1
         self.tally.messages += len(numbers)
@@ -131,3 +133,16 @@ class _Writer:
         tally.lose("usage", sum(turn["usage_source"] != "none" for turn in turns))
         used = {turn["tools_id"] for turn in last.values()}
         tally.lose("tool_definition", sum(self.fronts.lost_tools.get(x, 0) for x in used))
+
+
+def _unanswered(messages: list[Row]) -> int:
+    """Calls without their results right behind them; those of the last message await theirs."""
+    found = 0
+    waiting: set[str] = set()
+    for message in messages:
+        if message["role"] == "tool":
+            waiting.discard(message["tool_call_id"])
+        else:
+            found += len(waiting)
+            waiting = {call["id"] for call in message.get("tool_calls", ())}
+    return found

@@ -65,7 +65,7 @@ class ToldWaits:
         unseen: dict[int, list[int]] = {}
         latest = 0
         while queue:
-            ended = queue.pop()
+            ended = queue.popleft()
             self.end_ms[ended] = now = latest = latest + 1
             ready = [
                 turn

@@ -5,7 +5,8 @@ begin at 0, so as many run at once as are exported (`--sample`). Nothing is a se
 names in `session_id` and `turn` are for people, it leaves them unread.
 
 vLLM draws the tokens of each id from Python's hash of it, which is another in each process unless
-PYTHONHASHSEED is set, as the command does. Ids are those of blocks of 16 tokens, as many as hold
+PYTHONHASHSEED is set, as the command does; and it may try the first prompt out before it begins,
+which the command forbids, since that one would be found in the cache. Ids are those of blocks of 16 tokens, as many as hold
 the prompt; the last, partial one is shared by no other prompt. Equal ids mean equal beginnings in
 all plays.
 """
@@ -53,7 +54,7 @@ def command(tally: Tally, options: LoadOptions) -> str:
         f'PYTHONHASHSEED=0 vllm bench serve --backend vllm --base-url "$URL" '
         f'--endpoint /v1/completions --model {model} --tokenizer "$TOKENIZER" '
         f"--dataset-name timed_trace --dataset-path {FILE} "
-        f"--timed-trace-chunk-hash-size {BLOCK} --self-timed "
+        f"--timed-trace-chunk-hash-size {BLOCK} --self-timed --ready-check-timeout-sec 0 "
         f"--num-prompts {len(tally.input_tokens)}"
         + (" --ignore-eos" if options.output == "forced" else "")
     )

@@ -11,7 +11,9 @@ other inside an entry.
 - `hash_ids`: whole blocks of 64 tokens, floor(in / 64) of them; `traj.workload.blocks` defines
   them. Tokens that the record lacks (`unseen_input_tokens` of the first context of a lane kind)
   lie in front of everything and are the same in all lanes of that kind: real system prompts are.
-  A prompt that begins with another lane's messages (a compaction) has that lane's front.
+  A prompt that begins with another lane's messages (a compaction) has that lane's front. Ids count
+  within a trace: aiperf draws a block's text from (seed, trace id, id) and Dynamo's replay keeps
+  traces apart too, so nothing is shared by trajectories, plays or phases (`local_ids`).
 
 As aiperf 0.13 replays it: a run starts when the request of lane 0 listed before it has ended, and
 is joined by the first request of lane 0 that began after it ended; a request that had to wait for a

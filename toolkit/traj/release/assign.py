@@ -7,10 +7,10 @@ has enough of them (the biased coin and the minimisation of clinical trials, whi
 people who come one after another in just this way). What was assigned before is never moved and
 counts in the balance.
 
-The price: an assignment depends on what was there when a family came, so the split cannot be made
-again from the key alone. It is recorded in the datasets themselves. With a threshold of the share
-and nothing else (LEAN = 0) it could, but the private share of a language would be left to chance:
-tests/test_assign.py holds the two against each other.
+The price: an assignment depends on what was there when a family came, so it cannot be worked out
+again from the secret alone. It is noted behind the secret in the key's file, and stands in the
+datasets. With a threshold of the share and nothing else (LEAN = 0) it could be, but the private
+share of a language would be left to chance: tests/test_assign.py holds the two against each other.
 """
 
 from __future__ import annotations

@@ -11,6 +11,7 @@ from typing import Any
 from traj.errors import UsageError
 from traj.release.assign import PRIVATE, PUBLIC, Candidate, Level, assign, levels_of
 from traj.release.families import Family, Session, families, read_families
+from traj.release.keys import SplitKey
 from traj.release.parts import Parts, Proposed
 from traj.validation.split_content import texts
 from traj.validation.splits import sides
@@ -28,6 +29,14 @@ class Draw:
     def target(self) -> dict[str, str]:
         """The split of every trajectory."""
         return {name: self.splits[one.name] for one in self.families for name in one.trajectories}
+
+    def notes(self) -> dict[str, str]:
+        """The split of every repository, and of every session of a family that has none."""
+        return {
+            name: self.splits[one.name]
+            for one in self.families
+            for name in one.repositories or one.trajectories
+        }
 
     def levels(self) -> list[dict[str, Any]]:
         """How even the split is: trajectories, and private ones, of each language, use case and
@@ -47,7 +56,7 @@ class Draw:
 def draw(
     parts: Parts,
     tables: Proposed,
-    key: bytes,
+    key: SplitKey,
     share: float,
     families_file: Path | None,
     *,
@@ -68,12 +77,12 @@ def draw(
     candidates = tuple(
         Candidate(
             family.name,
-            _before(parts, family, settle_public),
+            _before(parts, family, key, settle_public),
             levels_of(rows[name] for name in family.trajectories),
         )
         for family in found
     )
-    return Draw(tuple(found), candidates, assign(candidates, key, share))
+    return Draw(tuple(found), candidates, assign(candidates, key.derive("split"), share))
 
 
 def _sessions(tables: Proposed) -> Sequence[Session]:
@@ -88,9 +97,12 @@ def _sessions(tables: Proposed) -> Sequence[Session]:
     ]
 
 
-def _before(parts: Parts, family: Family, settle_public: bool) -> str | None:
-    """The split that the family has had."""
-    before = {parts.assigned[name] for name in family.trajectories if name in parts.assigned}
+def _before(parts: Parts, family: Family, key: SplitKey, settle_public: bool) -> str | None:
+    """The split that the family has had, by where its sessions lie and by the key's own notes."""
+    names = (*family.repositories, *family.trajectories)
+    before = {
+        known[name] for known in (key.assigned, parts.assigned) for name in names if name in known
+    }
     if len(before) < 2:
         return next(iter(before), None)
     if not settle_public:

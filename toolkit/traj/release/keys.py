@@ -2,6 +2,10 @@
 
 From the one secret come the keys of the draw and of the commitment's salts. Whoever holds it can
 work out both; whoever loses it can neither add to the split nor disclose from it.
+
+Behind the secret the file lists what was assigned: every repository, and every session of an
+unknown one. So a dataset that is recorded anew, or another that is split with the same key, has
+them where they were.
 """
 
 from __future__ import annotations
@@ -11,13 +15,14 @@ import os
 import re
 import secrets
 import stat
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from traj.errors import UsageError
 
 _FORM = re.compile(r"TRAJ-SPLIT-KEY-1-([0-9A-F]{64})")
+_LINE = re.compile(r"^(public|private) (.+)$", re.MULTILINE)
 _HEAD = """\
 # The secret of a traj split. Keep a copy of it, apart from the datasets: without it the split
 # cannot grow and nothing private can be proven. Who has it can tell private from public.
@@ -30,6 +35,7 @@ class SplitKey:
 
     file: Path
     _secret: bytes = field(repr=False)
+    assigned: Mapping[str, str] = field(default_factory=dict)  # repository or trajectory: split
 
     def derive(self, purpose: str) -> bytes:
         """A key for one purpose alone, 32 bytes."""
@@ -54,7 +60,7 @@ def read_key(file: Path, outside: Iterable[Path] = ()) -> SplitKey:
     try:
         with file.open("rb") as handle:
             mode = os.fstat(handle.fileno()).st_mode
-            text = handle.read(10_000).decode("utf-8", "replace")
+            text = handle.read().decode("utf-8", "replace")
     except OSError as error:
         raise UsageError(f"{file}: {error.strerror}: no split key") from None
     if stat.S_IMODE(mode) & 0o077:
@@ -62,7 +68,8 @@ def read_key(file: Path, outside: Iterable[Path] = ()) -> SplitKey:
     found = _FORM.search(text)
     if found is None:
         raise UsageError(f"{file}: not a split key")
-    return SplitKey(file, bytes.fromhex(found[1]))
+    assigned = {name: split for split, name in _LINE.findall(text)}
+    return SplitKey(file, bytes.fromhex(found[1]), assigned)
 
 
 def make_key(file: Path, outside: Iterable[Path] = ()) -> SplitKey:
@@ -76,14 +83,36 @@ def make_key(file: Path, outside: Iterable[Path] = ()) -> SplitKey:
 
 def save_key(key: SplitKey) -> None:
     """Writes a fresh key to a new file that only its owner may read."""
-    file = key.file
-    text = f"{_HEAD}TRAJ-SPLIT-KEY-1-{key.reveal()}\n"
     try:
-        # The mode is set as the file is made, so it is at no time readable by others.
-        handle = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        _write(key.file, _text(key))
     except OSError as error:
-        raise UsageError(f"{file}: cannot make a split key: {error.strerror}") from None
-    with os.fdopen(handle, "w") as stream:
+        raise UsageError(f"{key.file}: cannot make a split key: {error.strerror}") from None
+
+
+def note(key: SplitKey, assigned: Mapping[str, str]) -> None:
+    """Adds to what the key's file says was assigned; the file is replaced in one step."""
+    whole = replace(key, assigned={**key.assigned, **assigned})
+    if whole == key:
+        return
+    file = key.file.resolve()
+    scratch = file.with_name(f".{file.name}.{os.getpid()}.tmp")
+    try:
+        _write(scratch, _text(whole))
+        scratch.replace(file)
+    except OSError as error:
+        scratch.unlink(missing_ok=True)
+        raise UsageError(f"{key.file}: cannot note what was assigned: {error.strerror}") from None
+
+
+def _text(key: SplitKey) -> str:
+    lines = [f"{split} {name}\n" for name, split in sorted(key.assigned.items())]
+    return f"{_HEAD}TRAJ-SPLIT-KEY-1-{key.reveal()}\n{''.join(lines)}"
+
+
+def _write(file: Path, text: str) -> None:
+    # The mode is set as the file is made, so it is at no time readable by others.
+    handle = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(handle, "w", encoding="utf-8") as stream:
         stream.write(text)
         stream.flush()
         os.fsync(stream.fileno())

@@ -24,7 +24,7 @@ from traj.release import commitment
 from traj.release.assign import PRIVATE, PUBLIC, check_share
 from traj.release.draw import Draw, draw
 from traj.release.folders import Apart, get_key, hold, hold_private, open_apart
-from traj.release.keys import SplitKey, save_key
+from traj.release.keys import SplitKey, note, save_key
 from traj.release.parts import Parts, Proposed
 from traj.release.place import Destination, place
 from traj.validation import split_content, split_distances, splits
@@ -99,7 +99,7 @@ def split(path: Path, options: SplitOptions) -> SplitReport:
         drawn = draw(
             parts,
             tables,
-            key.derive("split"),
+            key,
             options.private_share,
             options.families,
             lone_sessions=options.lone_sessions,
@@ -115,6 +115,7 @@ def split(path: Path, options: SplitOptions) -> SplitReport:
         if set(drawn.splits.values()) == {PUBLIC, PRIVATE}:
             report = replace(report, distances=tables.once(distances))
         bound = _bound(parts, drawn, key, report.distances)
+        note(key, drawn.notes())
         _write(parts, drawn.target, bound, apart)
         return replace(report, root=bound.get("root"))
 

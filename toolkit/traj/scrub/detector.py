@@ -73,11 +73,19 @@ class Detector:
             first = first or view
         wrapped = unwrapped(first) if first else None
         if wrapped:
-            for item in self._scan(wrapped.text, _NESTED):
-                start, stop = wrapped.place(item.start, item.stop)
-                if stop - start > item.stop - item.start and item.kind not in PERSONAL:
-                    found.append(item.at(start, stop))
+            found += self._torn(
+                wrapped, [item.start for item in found if item.kind not in PERSONAL]
+            )
         return merged(found)
+
+    def _torn(self, wrapped: View, begun: list[int]) -> Iterator[Found]:
+        """Secrets across a line break; not where another one begins after the break: that is a
+        list of secrets."""
+        for item in self._scan(wrapped.text, _NESTED):
+            start, stop = wrapped.place(item.start, item.stop)
+            across = stop - start > item.stop - item.start and item.kind not in PERSONAL
+            if across and not any(start < other < stop for other in begun):
+                yield item.at(start, stop)
 
     def _scan(self, text: str, depth: int) -> list[Found]:
         """One reading of a text, by all detectors."""

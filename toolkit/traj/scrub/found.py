@@ -15,7 +15,7 @@ class ScrubError(TrajError):
 
 # Kinds that become a stand-in of their own form; all others become [REDACTED:kind:number].
 PERSONAL = frozenset({"email", "host", "ipv4", "ipv6", "user"})
-_VAGUE = frozenset({"assigned-secret", "base64", "generic-credential-uri"})  # known by their place
+_VAGUE = frozenset({"assigned-secret", "base64", "generic-api-key", "generic-credential-uri"})
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,7 +24,6 @@ _STAND_IN = {
     "email": re.compile(r"person\d+@example\.com"),
 }
 _ESCAPE = re.compile(r"(?:\\[nrtbf]|\\u[0-9a-fA-F]{4}|%[0-9A-Fa-f]{2}|\x1b\[[0-9;]*m)\Z")
-_NAMED = re.compile("(?:user|host)[0-9]+")
 _LITERAL = re.compile(r'"(?:[^"\\]|\\.)*"')
 _NETWORKS = ("192.0.2", "198.51.100", "203.0.113")  # RFC 5737: for documents, nobody's
 _SPREAD = 1_000  # values that are looked for in all texts: more of them would cost too much
@@ -43,7 +42,7 @@ class Redaction:
         self._seams: dict[str, list[Found]] = {}
         self._stand_ins: dict[str, str] = {}
         self._numbers: Counter[str] = Counter()
-        self._taken: set[str] | None = None  # names of our form that the texts had before
+        self._taken: dict[str, set[str]] = {}  # names of our form that the texts had before
         self._clean: dict[str, tuple[str, Counter[str]]] = {}
         self.replaced: Counter[str] = Counter()  # pieces of text, by kind
 
@@ -136,9 +135,10 @@ class Redaction:
                 return _written(kind, number)
             # A session may know a user1 already.
             name = f"{kind}{number}"
-            if self._taken is None:
-                self._taken = {name for text in self._texts for name in _NAMED.findall(text)}
-            if name not in self._taken:
+            if kind not in self._taken:
+                named = re.compile(f"{kind}[0-9]+")
+                self._taken[kind] = {name for text in self._texts for name in named.findall(text)}
+            if name not in self._taken[kind]:
                 return name
 
 

@@ -9,6 +9,8 @@ from binascii import Error
 from bisect import bisect_right
 from collections.abc import Iterator
 
+from traj.scrub.checks import identifier
+
 _DEPTH = 3  # escapes within escapes
 _JSON = re.compile(r'\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4})')
 _ANY = re.compile(
@@ -18,9 +20,8 @@ _ANY = re.compile(
 _SHORT = {"n": "\n", "r": "\r", "t": "\t", "b": "\b", "f": "\f"}
 # A break between letters, with a line number behind it as tools that show files put it.
 _WRAP = re.compile(r"\n(?<=[A-Za-z0-9+/_=.:~\-\\\r]\n)(?:[ \t]*\d{1,6}[\t→|:│])?[A-Za-z0-9+/_=.~-]")
-_NEAR = 16  # characters on both sides of a break that tell words from secrets
-_DIGIT = re.compile("[0-9]")
-_TURN = re.compile("[a-z][A-Z]")
+_REST = re.compile(r"[A-Za-z0-9+/_=.~-]{1,64}")
+_ODD = re.compile("[0-9]|[a-z][A-Z]")  # not in a plain word
 _AROUND = 400  # characters of a line that are kept on both sides of a wrap
 _LETTERS = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/_-"
 _KINDS = bytes(97 if code in _LETTERS else 32 for code in range(256))
@@ -157,7 +158,7 @@ def unwrapped(under: View) -> View | None:
     """The lines that may have been broken within a word, without the breaks; None without any.
 
     A line may go on in the next where neither has a space at the break, nor indentation, and the
-    letters there are no word's. A third line goes on from a second that is as long as the first.
+    next does not begin with a word. A third line goes on from a second as long as the first.
     Line numbers, and a backslash at the end, as shells have it, are passed over.
     """
     text = under.text
@@ -168,7 +169,7 @@ def unwrapped(under: View) -> View | None:
         end, on = match.start(), match.end() - 1
         stop = end - text.endswith(("\r", "\\"), 0, end)
         begin = text.rfind("\n", 0, end) + 1
-        if stop - begin < 4 or not _torn(text, begin, stop, on):
+        if stop - begin < 4 or not _torn(text, on):
             continue
         if opened and begin <= start <= end and end - begin == width <= 2 * _AROUND:
             view.add(text[start:stop], start, stop)
@@ -191,11 +192,12 @@ def _close(view: View, text: str, start: int) -> None:
     view.add("\n", stop, stop + 1)
 
 
-def _torn(text: str, begin: int, stop: int, on: int) -> bool:
-    """Whether the letters on both sides of a break are no word's of a language."""
-    near = text[max(begin, stop - _NEAR) : stop].rpartition(" ")[2]
-    near += text[on : on + _NEAR].partition(" ")[0].partition("\n")[0]
-    return _DIGIT.search(near) is not None or len(_TURN.findall(near)) > 2
+def _torn(text: str, on: int) -> bool:
+    """Whether the letters behind a break are no word, but may be what is left of a secret."""
+    rest = _REST.match(text, on)
+    return rest is not None and (
+        _ODD.search(rest[0]) is not None or not identifier(text, on, rest.end())
+    )
 
 
 def runs(text: str) -> Iterator[tuple[int, int]]:

@@ -64,30 +64,42 @@ class Blocks:
     def empty(self) -> Layout:
         return Layout(self._root)
 
-    def extend(self, layout: Layout, parts: Sequence[Part], length: int) -> list[int]:
-        """Lays parts behind what is there, to a prompt of `length` tokens; gives its block ids."""
+    def extend(
+        self, layout: Layout, parts: Sequence[Part], length: int, front: int = 0
+    ) -> list[int]:
+        """Lays parts behind what is there, to a prompt of `length` tokens; gives its block ids.
+
+        `front`: tokens of the prompt's first part that are neither stretched nor taken away.
+        """
         known = 0
         while known < len(parts) and (node := layout.node.following.get(parts[known][0])):
             self._put(layout, node)
             known += 1
-        self._put_new(layout, parts[known:], length)
+        self._put_new(layout, parts[known:], length, front)
         return self._whole(layout, length)
 
-    def _put_new(self, layout: Layout, parts: Sequence[Part], length: int) -> None:
+    def _put_new(self, layout: Layout, parts: Sequence[Part], length: int, front: int) -> None:
+        front = min(front, length)
+        if front and parts and not layout.length:
+            self._add(layout, parts[0][0], 0, front)
+            parts = parts[1:]
         counted = sum(tokens for _, tokens in parts)
-        start = layout.length if length > layout.length else max(0, length - counted)
+        start = layout.length if length > layout.length else max(front, length - counted)
         room, done = max(0, length - start), 0
         for number, (what, tokens) in enumerate(parts, 1):
             before = start
             done += tokens
             share = done / counted if counted else number / len(parts)
             stop = length - room + round(room * share)
-            self._nodes += 1
-            name = self._nodes if self._own is None else what
-            node = _Node(name, before, max(before, stop))
-            layout.node.following[what] = node
-            self._put(layout, node)
-            start = node.stop
+            start = max(before, stop)
+            self._add(layout, what, before, start)
+
+    def _add(self, layout: Layout, what: str, start: int, stop: int) -> None:
+        """A part in a place of its own."""
+        self._nodes += 1
+        name = self._nodes if self._own is None else what
+        node = layout.node.following[what] = _Node(name, start, stop)
+        self._put(layout, node)
 
     def _put(self, layout: Layout, node: _Node) -> None:
         if node.start < layout.length:

@@ -64,6 +64,10 @@ class Parts:
         """Tokens of the turn's tool definitions or system prompt."""
         return self._play.prompt_tokens.get(self._turns[name][turn], 0)
 
+    def prefix_tokens(self, turn: int) -> int:
+        """Tokens of what stands before everything else."""
+        return self._play.prefixes.tokens() if self._prefix(turn) else 0
+
     def _prefix(self, turn: int) -> bytes | None:
         return self._play.prefixes.front(self._turns["lane"][turn], self._turns["context"][turn])
 

@@ -68,7 +68,7 @@ class PromptBlocks:
             if parts is None:
                 layout, parts = blocks.empty(), self.parts.all(turn)
             tokens = max(1, play.input_tokens(turn))
-            ids = blocks.extend(layout, parts, tokens)
+            ids = blocks.extend(layout, parts, tokens, self.parts.prefix_tokens(turn))
             layouts[lane] = turn, layout
             yield LaidPrompt(turn, tokens, begins, ids, self._tail(turn, layout, tokens))
 

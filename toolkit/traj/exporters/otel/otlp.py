@@ -11,8 +11,6 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from traj import __version__
-
 if TYPE_CHECKING:
     from traj.exporters.archive import Row
 
@@ -76,8 +74,7 @@ class Span:
 
 def resource_spans(resource: Row, spans: list[Span]) -> Row:
     """A trace as one message of the protocol."""
-    scope = {"name": "traj", "version": __version__}
-    scoped = {"scope": scope, "spans": [span.to_json() for span in spans]}
+    scoped = {"scope": {"name": "traj"}, "spans": [span.to_json() for span in spans]}
     one = {"resource": {"attributes": _attributes(resource)}, "scopeSpans": [scoped]}
     return {"resourceSpans": [one]}
 
