@@ -29,7 +29,7 @@ from traj.workload.options import LoadOptions
 TEXT = LoadOptions(lengths="text")
 TARGETS = ("abench", "agentperf-local", "mlperf-endpoints")
 TOOL = '[{"name":"write","description":"Writes a file.","input_schema":{"type":"object"}}]'
-Many = settings(max_examples=600, deadline=None)
+Many = settings(max_examples=50, deadline=None)
 
 
 @dataclass

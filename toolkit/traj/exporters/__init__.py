@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
-from traj.errors import DatasetError, UsageError
+from traj.errors import UsageError
 from traj.exporters import read_back
 from traj.workload.load import Load, Phase
 from traj.workload.losses import FILLED, SENT, TEXT
@@ -239,13 +239,7 @@ def _put(unfinished: Path, out: Path) -> None:
 
 
 def _report(load: Load, module: Exporter, tallies: list[Tally], folder: Path) -> ExportReport:
-    from traj.dataset import MANIFEST
-
     dataset, options, tally = load.dataset, load.options, tallies[0]
-    try:
-        manifest = (dataset.path / MANIFEST).read_bytes()
-    except OSError as error:
-        raise DatasetError(f"{dataset.path / MANIFEST}: {error}") from None
     folders = [_folder(number, options) for number in range(options.phases)]
     phases = [
         {"phase": number, "folder": name, "counts": one.counts()}
@@ -261,7 +255,7 @@ def _report(load: Load, module: Exporter, tallies: list[Tally], folder: Path) ->
             "version": dataset.manifest.version,
             "schema_version": dataset.manifest.schema_version,
             "tokenizer": dataset.manifest.tokenizer,
-            "sha256": hashlib.sha256(manifest).hexdigest(),
+            "sha256": hashlib.sha256(dataset.manifest.to_json()).hexdigest(),
         },
         counts=tally.counts(),
         percentiles=tally.percentiles(),

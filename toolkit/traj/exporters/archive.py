@@ -45,15 +45,14 @@ class Record:
         self.messages: list[Row] = rows.messages.to_pylist()
         self.calls: dict[int, list[Row]] = {}
         self.spawned_by: dict[int, Row] = {}
-        self.call_count = 0
         for call in rows.tool_calls.to_pylist():
             self.calls.setdefault(call["turn"], []).append(call)
-            self.call_count += 1
             if call["spawned_lane"] is not None:
                 self.spawned_by.setdefault(call["spawned_lane"], call)
         self.lanes: dict[int, list[Row]] = {0: []}
         for turn in self.turns:
             self.lanes.setdefault(turn["lane"], []).append(turn)
+        self._answers = {turn["output"] for turn in self.turns}
         self._numbers: dict[int, list[int]] = {}  # of messages, by lane
         self._results: dict[tuple[int, str], list[Row]] = {}
         for message in self.messages:
@@ -68,7 +67,6 @@ class Record:
         prompt where it was first used. Of a prompt, what the lane did not have before stands before
         the turn; messages of other lanes are told there."""
         turns, numbers = self.lanes[lane], self._numbers.get(lane, [])
-        answers = {turn["output"] for turn in turns}
         systems: set[str | None] = {None}
         told = 0
         for turn in turns:
@@ -80,12 +78,12 @@ class Record:
             if output is not None:  # what only another lane's prompt held comes before it too
                 until = max(until, bisect_left(numbers, output))
             for number in numbers[told:until]:
-                if number not in answers:
+                if number not in self._answers:
                     yield Entry(message=self.messages[number])
             told = max(told, until)
             yield Entry(turn, None if output is None else self.messages[output])
         for number in numbers[told:]:
-            if number not in answers:
+            if number not in self._answers:
                 yield Entry(message=self.messages[number])
 
     def result(self, call: Row) -> Row | None:

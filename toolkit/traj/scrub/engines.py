@@ -47,7 +47,7 @@ class Engines:
             else kingfisher_sdk.Rules(cache_dir=cache)
         )
         # Base64 is decoded by traj, for all detectors alike.
-        self._kingfisher: Scanner = kingfisher_sdk.Scanner(compiled, base64=False)
+        self.scanner: Scanner = kingfisher_sdk.Scanner(compiled, base64=False)
         self._betterleaks = betterleaks.scan_string
         self._failure = betterleaks.BetterleaksError
         self._helpers = helpers
@@ -71,7 +71,7 @@ class Engines:
     def _by_kingfisher(self, text: str) -> Iterator[Sighting]:
         data = text.encode("utf-8", "replace")
         try:
-            findings = self._kingfisher.scan(data)
+            findings = self.scanner.scan(data)
         except RuntimeError:
             raise ScrubError("kingfisher gave up on a text: nothing is known of it") from None
         for finding in findings:

@@ -1,4 +1,4 @@
-"""The steps of an ATIF document: what was said in a lane, what was asked of tools, what came back."""
+"""The steps of an ATIF document: what was said in a lane, what tools were asked and gave back."""
 
 from __future__ import annotations
 

@@ -7,13 +7,11 @@ from typing import Annotated
 
 import typer
 
+from traj.cli.options import AsJson, DatasetPath, Quiet
 from traj.report.output import show
 
 app = typer.Typer(rich_markup_mode=None)
 
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")]
-DatasetPath = Annotated[Path, typer.Argument(help="A dataset folder.", metavar="DATASET")]
 KeyFile = Annotated[
     Path | None, typer.Option(help="The split's secret; by default DATASET.key beside it.")
 ]
