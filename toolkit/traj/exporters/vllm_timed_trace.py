@@ -6,9 +6,9 @@ names in `session_id` and `turn` are for people, it leaves them unread.
 
 vLLM draws the tokens of each id from Python's hash of it, which is another in each process unless
 PYTHONHASHSEED is set, as the command does; and it may try the first prompt out before it begins,
-which the command forbids, since that one would be found in the cache. Ids are those of blocks of 16 tokens, as many as hold
-the prompt; the last, partial one is shared by no other prompt. Equal ids mean equal beginnings in
-all plays.
+which the command forbids, since that one would be found in the cache. Ids are those of blocks of 16
+tokens, as many as hold the prompt; the last, partial one is shared by no other prompt. Equal ids
+mean equal beginnings in all plays.
 """
 
 from __future__ import annotations

@@ -100,8 +100,9 @@ class Detector:
                 found.append(Found(start, stop, kind if kind not in PERSONAL else "base64", value))
             elif not said:
                 looked_at = looked_at[:start] + " " * (stop - start) + looked_at[stop:]
-        raw = list(self._engines.find(looked_at, again=bool(odd)))
-        for pattern in self._patterns(looked_at, odd):
+        data = looked_at.encode("utf-8", "replace")
+        raw = list(self._engines.find(looked_at, data, again=bool(odd)))
+        for pattern in self._patterns(looked_at, data, odd):
             raw += pattern.find(looked_at)
         if odd:
             raw += assigned(looked_at, odd)
@@ -109,14 +110,16 @@ class Detector:
         found += self._kept(raw)
         return found
 
-    def _patterns(self, text: str, odd: list[tuple[int, int]]) -> list[Pattern]:
-        """The patterns that may match: those whose marks stand where they should."""
+    def _patterns(self, text: str, data: bytes, odd: list[tuple[int, int]]) -> list[Pattern]:
+        """The patterns that may match: those whose marks stand where they should. Bytes are
+        searched twice as fast as text that is not ASCII."""
         found = dict.fromkeys(self._unmarked)
         for mark, patterns in self._marks:
-            if mark in text:
+            if mark in data:
                 found.update(patterns)
         if odd:
-            dense = " ".join([text[max(0, start - _BEFORE) : stop] for start, stop in odd])
+            near = " ".join([text[max(0, start - _BEFORE) : stop] for start, stop in odd])
+            dense = near.encode("utf-8", "replace")
             for mark, patterns in self._long_marks:
                 if mark in dense:
                     found.update(patterns)
@@ -138,9 +141,9 @@ def _placed(view: View, found: list[Found]) -> Iterator[Found]:
         yield item.at(*view.place(item.start, item.stop))
 
 
-def _by_mark(patterns: list[Pattern]) -> list[tuple[str, dict[Pattern, None]]]:
-    marks: dict[str, dict[Pattern, None]] = {}
+def _by_mark(patterns: list[Pattern]) -> list[tuple[bytes, dict[Pattern, None]]]:
+    marks: dict[bytes, dict[Pattern, None]] = {}
     for pattern in patterns:
         for mark in pattern.marks:
-            marks.setdefault(mark, {})[pattern] = None
+            marks.setdefault(mark.encode(), {})[pattern] = None
     return list(marks.items())

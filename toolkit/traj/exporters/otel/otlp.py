@@ -86,6 +86,8 @@ def _attributes(values: Row) -> list[Row]:
 
 
 def _value(value: Any) -> Row:
+    if isinstance(value, str):
+        return {"stringValue": value}
     if isinstance(value, bool):
         return {"boolValue": value}
     if isinstance(value, int):
@@ -94,6 +96,5 @@ def _value(value: Any) -> Row:
         return {"doubleValue": value}
     if isinstance(value, list | tuple):
         return {"arrayValue": {"values": [_value(one) for one in value]}}
-    if isinstance(value, dict):
-        return {"kvlistValue": {"values": _attributes(value)}}
-    return {"stringValue": str(value)}
+    assert isinstance(value, dict), value
+    return {"kvlistValue": {"values": _attributes(value)}}
