@@ -5,8 +5,8 @@
 Speed is of the texts of real sessions as a dataset would store them, each session by itself, in one
 process with one thread, everything included that `traj record` would do: learning, cleaning,
 scanning again. Texts seen before are not scanned again, so each round begins with nothing
-remembered. The floor is kingfisher alone, once over the same texts, in turn. Findings are of secrets
-made up for the run (see tests/plants.py).
+remembered. The floor is kingfisher alone, once over the same texts, in turn. Findings are of
+secrets made up for the run (see tests/plants.py).
 """
 
 from __future__ import annotations

@@ -140,3 +140,41 @@ def test_the_readmes_commands_exist():
             if word.startswith("--"):
                 assert word.partition("=")[0] in text, line
     assert {"record", "validate", "export"} <= set(helps)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--format", "mooncake"], "unknown export target 'mooncake'"),
+        (["--format", "aiperf-dag", "--tokenizer", "missing.json"], "missing.json"),
+        (["--format", "aiperf-dag", "--prefix", "a"], "unknown prefix policy 'a'"),
+        (["--format", "weka", "--sample", "99"], "a sample of 99 from 8"),
+        (["--format", "atif", "--prefix", "aa"], "atif does not take --prefix"),
+        (["--format", "weka", "--tool-time", "baseline:none.toml"], "none.toml"),
+        ([], "export needs DATASET, --format and --out"),
+    ],
+)
+def test_a_wrong_export_is_one_line_and_writes_nothing(tmp_path, sample_codex, words, said):
+    """Exit 2, the remedy or the known values, and no folder."""
+    done = traj("export", sample_codex, "-o", tmp_path / "out", *words)
+    assert done.returncode == 2
+    assert said in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_text_free_datasets_have_nothing_to_send(tmp_path, sample_codex):
+    """A dataset without messages is refused by name, before anything is written."""
+    done = traj("export", sample_codex, "-f", "parquet", "--text-free", "-o", tmp_path / "free")
+    assert done.returncode == 0, done.stderr
+    again = traj("export", tmp_path / "free", "-f", "aiperf-dag", "-o", tmp_path / "out")
+    assert again.returncode == 2
+    assert "without text" in again.stderr
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.fixture(scope="module")
+def sample_codex(tmp_path_factory):
+    out = tmp_path_factory.mktemp("codex") / "x.traj"
+    assert traj("record", CODEX, "-o", out, "--no-scrub").returncode == 0
+    return out

@@ -257,6 +257,20 @@ def test_joins_with_a_call_in_the_prompt_are_kept(
         assert request.waits <= told[turn]
 
 
+@pytest.mark.parametrize("target", TARGETS)
+def test_nothing_recorded_of_a_prompt(target: str, tmp_path: Path) -> None:
+    """A request of whose prompt the record holds nothing is sent all the same, for others wait for
+    it: an empty message, counted."""
+    tables = trajectory([Turn(0, set()), Turn(0, {0})])
+    tables["turns"][0]["input"] = []
+    dataset = Dataset.open(rows.write(tmp_path / "dataset", tables))
+    report = export(dataset, target, tmp_path / "export", LoadOptions(lengths="text"))
+    ((_, sent),) = READERS[target](tmp_path / "export")
+    assert sent[0].messages == [{"role": "user", "content": ""}]
+    assert len(sent[1].messages) == 3
+    assert _losses(report)["empty_prompt"] == 1
+
+
 def test_guidellm_sends_requests_as_recorded(sample: Dataset, tmp_path: Path) -> None:
     """Each node has the whole recorded array, its tools, and the length of the answer."""
     report = export(sample, "guidellm-graph", tmp_path / "export", LoadOptions(lengths="text"))

@@ -77,7 +77,7 @@ def _from_file(path: Path) -> Tokenizer:
         raise UsageError(f"{file}: {error.strerror}") from None
     except Exception as error:  # noqa: BLE001 - the library raises no narrower type
         raise UsageError(f"{file}: not a tokenizer.json ({error})") from None
-    # A file may ask for either, and for special tokens where text looks like them: not when counting.
+    # A file may ask for these, and for special tokens where text looks like them: not to count.
     fast.no_truncation()
     fast.no_padding()
     fast.encode_special_tokens = True

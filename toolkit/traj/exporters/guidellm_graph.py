@@ -49,6 +49,7 @@ PROOF = "replayed"
 TEXT = True
 CARRIES = ("text", "delays", "tools", "sub_agents", "output_length")
 DROPS = {
+    **whole_prompts.DROPS,
     "join_delay": "requests that several wait for in turns: their delay counts from the last end "
     "as recorded, and may be longer",
     "model": "one model answers: those of a trajectory that used several are not told apart",
@@ -171,6 +172,7 @@ def _write(play: Play, tally: Tally, lines: IO[bytes]) -> None:
     for number, turn in enumerate(play.sent):
         messages = [play.prompts.json(one) for one in whole.of(turn)]
         tally.messages += len(messages)
+        tally.lose("empty_prompt", not messages)
         columns: dict[str, list[Any]] = {
             "prompt_tokens_count_column": [play.input_tokens(turn)],
             "output_tokens_count_column": [play.output_tokens(turn)],
@@ -180,7 +182,7 @@ def _write(play: Play, tally: Tally, lines: IO[bytes]) -> None:
             columns["turn_type_column"] = ["server_tool_call"]
             columns["tool_choice_column"] = ["auto"]
             columns["tools_column"] = [tools]
-        columns["raw_messages_column"] = [messages]
+        columns["raw_messages_column"] = [messages or whole_prompts.EMPTY]
         node = {
             "node_id": str(turn),
             "agent_id": f"lane-{play.turns['lane'][turn]}",

@@ -55,7 +55,8 @@ class Engines:
         self.version = " ".join(f"{name.partition('-')[0]}-{version(name)}" for name in names)
 
     def find(self, text: str, data: bytes, again: bool) -> Iterator[Found]:
-        """Secrets in a text, given in UTF-8 too. The same text gives the same findings, whatever came before it.
+        """Secrets in a text, given in UTF-8 too. The same text gives the same findings, whatever
+        came before it.
 
         `again` asks betterleaks too: worth its time where a long stretch looks drawn by lot.
         """
