@@ -18,7 +18,7 @@ from traj.errors import UsageError
 from traj.events import Lane, Message, Repository, Session, ToolCall, Turn
 from traj.scrub import Detector, Engines, Redaction, ScrubError, load_rules, scrub_session
 from traj.scrub.found import Found
-from traj.scrub.views import plain, unwrapped, views
+from traj.scrub.views import View, unwrapped, views
 
 PERSONAL = {
     "mail alice.b+c@firm-mail.co.uk now": "alice.b",
@@ -320,7 +320,7 @@ def test_views(parts: list[str]) -> None:
 def test_unwrapped(parts: list[str]) -> None:
     """A reading without line breaks consists of the text's own characters, each from its place."""
     text = "".join(parts)
-    view = unwrapped(plain(text))
+    view = unwrapped(View(text))
     for place, letter in enumerate(view.text if view else ""):
         first, last = view.place(place, place + 1)
         assert text[first:last] == letter or (letter == "\n" and first == len(text))

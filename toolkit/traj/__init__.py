@@ -43,7 +43,7 @@ def validate(dataset: Dataset, *, tokenizer: str | None = None) -> Any:
 def export(
     dataset: Dataset, target: str, out: str | Path, *, overwrite: bool = False, **options: Any
 ) -> Any:
-    """Writes a harness's files: see traj.exporters; `options` are those of traj.workload.options."""
+    """Writes a harness's files: see traj.exporters; options are those of traj.workload.options."""
     from traj.exporters import export as export_files
     from traj.workload.options import LoadOptions
 

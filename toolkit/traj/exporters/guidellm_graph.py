@@ -12,7 +12,7 @@ Found by running guidellm 0.8.1:
 - Under the profile `replay` a request is sent at the latest of (parent's end + start - parent's
   start - parent's duration), with times as written here. Those of parents that somebody waits for
   together are made to end at the same time, so that each such gap is the delay, whichever parent
-  ends last. Starts are otherwise as recorded: `schedule_turn=timestamp` replays the record's clock.
+  ends last. Otherwise answers take as long as they took.
 - Other profiles look at `requeue_delay` alone, which belongs to the parent: it is the least of what
   comes after (`kind=concurrent,streams=N` keeps N requests in flight, of any number of sessions).
 - A worker that has nothing to do waits for another session, not for its own ones: one request
@@ -49,7 +49,6 @@ PROOF = "replayed"
 TEXT = True
 CARRIES = ("text", "delays", "tools", "sub_agents", "output_length")
 DROPS = {
-    **whole_prompts.DROPS,
     "join_delay": "requests that several wait for in turns: their delay counts from the last end "
     "as recorded, and may be longer",
     "model": "one model answers: those of a trajectory that used several are not told apart",
@@ -172,7 +171,6 @@ def _write(play: Play, tally: Tally, lines: IO[bytes]) -> None:
     for number, turn in enumerate(play.sent):
         messages = [play.prompts.json(one) for one in whole.of(turn)]
         tally.messages += len(messages)
-        tally.lose("empty_prompt", not messages)
         columns: dict[str, list[Any]] = {
             "prompt_tokens_count_column": [play.input_tokens(turn)],
             "output_tokens_count_column": [play.output_tokens(turn)],
@@ -182,7 +180,7 @@ def _write(play: Play, tally: Tally, lines: IO[bytes]) -> None:
             columns["turn_type_column"] = ["server_tool_call"]
             columns["tool_choice_column"] = ["auto"]
             columns["tools_column"] = [tools]
-        columns["raw_messages_column"] = [messages or whole_prompts.EMPTY]
+        columns["raw_messages_column"] = [messages]
         node = {
             "node_id": str(turn),
             "agent_id": f"lane-{play.turns['lane'][turn]}",

@@ -43,7 +43,6 @@ PROOF = "replayed"
 TEXT = True
 CARRIES = ("text", "delays", "sub_agents", "output_length")
 DROPS = {
-    **whole_prompts.DROPS,
     "first_delay": "time before a request that waited for nothing: it is sent at once",
     "model": "one model answers: those of a trajectory that used several are not told apart",
     "reasoning_as_text": "answers whose reasoning goes as text: inference-perf drops it elsewhere",
@@ -152,14 +151,13 @@ class _Trace:
         play = self._play
         messages = self._messages(turn)
         self._tally.messages += len(messages)
-        self._tally.lose("empty_prompt", not messages)
         attributes: dict[str, Any] = {
             "gen_ai.operation.name": "chat",
             "gen_ai.agent.id": f"lane-{play.turns['lane'][turn]}",
             "gen_ai.request.model": play.model(turn) or "unknown",
             "gen_ai.usage.input_tokens": play.input_tokens(turn),
             "gen_ai.usage.output_tokens": play.output_tokens(turn),
-            "gen_ai.input.messages": orjson.dumps(messages or whole_prompts.EMPTY).decode(),
+            "gen_ai.input.messages": orjson.dumps(messages).decode(),
         }
         tools = self._prompts.tools(turn)
         if tools and self._as_text:

@@ -17,12 +17,6 @@ if TYPE_CHECKING:
     from traj.workload.play import Play
     from traj.workload.prompts import Spoken
 
-DROPS = {
-    "empty_prompt": "requests of whose prompt the record holds nothing: an empty message is sent, "
-    "in the user's name",
-}
-EMPTY = ({"role": "user", "content": ""},)  # harnesses leave a request without messages out
-
 
 class Request(NamedTuple):
     """A request as a file holds it: whose it is in the play, and what is sent."""

@@ -101,13 +101,14 @@ class Detector:
             elif not said:
                 looked_at = looked_at[:start] + " " * (stop - start) + looked_at[stop:]
         data = looked_at.encode("utf-8", "replace")
-        raw = list(self._engines.find(looked_at, data, again=bool(odd)))
+        raw = self._engines.find(looked_at, data, again=bool(odd))
         for pattern in self._patterns(looked_at, data, odd):
             raw += pattern.find(looked_at)
         if odd:
             raw += assigned(looked_at, odd)
         raw += addresses(looked_at)
-        found += self._kept(raw)
+        if raw:
+            found += self._kept(raw)
         return found
 
     def _patterns(self, text: str, data: bytes, odd: list[tuple[int, int]]) -> list[Pattern]:

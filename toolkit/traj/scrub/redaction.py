@@ -15,6 +15,7 @@ from msgspec import DecodeError, json
 
 from traj.scrub.detector import Detector
 from traj.scrub.found import PERSONAL, Found, ScrubError, merged
+from traj.scrub.views import is_rest
 
 _ROUNDS = 4  # replacing can uncover something: a value that ended where another began
 _PLACEHOLDER = re.compile(r"\[REDACTED:[a-z0-9.-]+:\d+\]")
@@ -60,7 +61,7 @@ class Redaction:
     def learn_seam(self, before: str, after: str) -> None:
         """Takes note of texts that follow each other, the first of which may have been cut off
         within a secret that goes on in the second."""
-        if not (before[-1:].isalnum() and after[:1].isalnum()):
+        if not before[-1:].isalnum() or not is_rest(after, 0):
             return
         for item in self._detector.across(before[-_EDGE:], after[:_EDGE]):
             tail = item.at(len(before) + item.start, len(before))
@@ -73,7 +74,8 @@ class Redaction:
         known = self._clean.get(text)
         if known is None:
             known = self._clean[text] = self._cleaned(text, what)
-        self.replaced.update(known[1])
+        if known[1]:
+            self.replaced.update(known[1])
         return known[0]
 
     def check(self, text: str, what: str) -> None:

@@ -22,6 +22,7 @@ _SHORT = {"n": "\n", "r": "\r", "t": "\t", "b": "\b", "f": "\f"}
 _WRAP = re.compile(r"\n(?<=[A-Za-z0-9+/_=.:~\-\\\r]\n)(?:[ \t]*\d{1,6}[\t→|:│])?[A-Za-z0-9+/_=.~-]")
 _REST = re.compile(r"[A-Za-z0-9+/_=.~-]{1,64}")
 _ODD = re.compile("[0-9]|[a-z][A-Z]")  # not in a plain word
+_LEAST = 16  # characters that a torn secret has
 _AROUND = 400  # characters of a line that are kept on both sides of a wrap
 _LETTERS = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/_-"
 _KINDS = bytes(97 if code in _LETTERS else 32 for code in range(256))
@@ -34,80 +35,65 @@ _HUGE = 4_096  # a run this long that decodes to no text is an image or an archi
 
 
 class View:
-    """A reading of a text, and where each stretch of it comes from."""
+    """A reading of a text: what it says, and which of the text's characters are missing or stand
+    for others. Between those the places only shift."""
 
-    def __init__(self, under: View | None = None) -> None:
-        self.text = ""
+    def __init__(self, text: str, under: View | None = None) -> None:
+        self.text = text
         self._under = under
-        self.parts: list[str] = []
-        self._length = 0
-        self._at: list[int] = []  # where each stretch begins here
-        self._starts: list[int] = []  # and there
-        self._stops: list[int] = []
-
-    def add(self, text: str, start: int, stop: int) -> None:
-        """Appends a stretch that reads `text`, and stands at `start` to `stop` in what is under."""
-        if text:
-            self.parts.append(text)
-            self._at.append(self._length)
-            self._starts.append(start)
-            self._stops.append(stop)
-            self._length += len(text)
-
-    def done(self) -> View:
-        self.text = "".join(self.parts)
-        self.parts.clear()
-        return self
+        self._ends: list[int] = []  # places here, behind what is another there
+        self._shifts: list[int] = []  # how much further on from there a place there is
+        self._says: list[bool] = []  # whether it says a character here
 
     def place(self, start: int, stop: int) -> tuple[int, int]:
         """Where characters of this view stand in the text itself."""
-        if self._at:
-            first = bisect_right(self._at, start) - 1
-            last = bisect_right(self._at, stop - 1) - 1
-            start = self._starts[first] + (start - self._at[first]) * self._straight(first)
-            end = self._at[last + 1] if last + 1 < len(self._at) else self._length
-            stop = self._stops[last] - (end - stop) * self._straight(last)
+        first = bisect_right(self._ends, start)
+        last = bisect_right(self._ends, stop - 1)
+        start += self._shifts[first - 1] if first else 0
+        if last < len(self._ends) and self._ends[last] == stop and self._says[last]:
+            stop += self._shifts[last]
+        else:
+            stop += self._shifts[last - 1] if last else 0
         return self._under.place(start, stop) if self._under else (start, stop)
 
-    def _straight(self, index: int) -> bool:
-        end = self._at[index + 1] if index + 1 < len(self._at) else self._length
-        return end - self._at[index] == self._stops[index] - self._starts[index]
+    def skip(self, end: int, shift: int, says: bool = False) -> None:
+        """From `end` on, places are `shift` further on in what is under this."""
+        self._ends.append(end)
+        self._shifts.append(shift)
+        self._says.append(says)
 
 
 class _Unescaped(View):
     """A reading without escapes. Most texts hold nothing that is to be placed: where things stand
-    is worked out when it is asked, and what it says several times faster without."""
+    is worked out when it is asked."""
 
     def __init__(self, under: View, escapes: re.Pattern[str], whole: bool) -> None:
-        super().__init__(under)
-        self._escapes, self._whole, self._raw = escapes, whole, under.text
+        raw = under.text
         if whole:
-            self.text = "\\".join([_said(part) for part in self._raw.split("\\\\")])
+            said = "\\".join([_said(part) for part in raw.split("\\\\")])
         else:
-            self.text = escapes.sub(_meaning, "".join(_lines(self._raw, escapes)))
+            said = escapes.sub(_meaning, "".join(_lines(raw, escapes)))
+        super().__init__(said, under)
+        self._escapes, self._whole, self._raw = escapes, whole, raw
 
     def place(self, start: int, stop: int) -> tuple[int, int]:
-        if not self._at:
-            said = self.text
+        if not self._ends:
             self._locate()
-            assert self.text == said
         return super().place(start, stop)
 
     def _locate(self) -> None:
-        """Takes the text apart, escape by escape."""
-        text, done = self._raw, 0
-        line = len(text) if self._whole else 0  # end of the line that is being taken
+        text, shift = self._raw, 0
+        line = len(text) if self._whole else 0  # end of the line that is being read
         for match in self._escapes.finditer(text):
             start, stop = match.span()
             if start >= line:
-                self.add(text[done:line], done, line)
-                done = text.rfind("\n", 0, start) + 1
+                begin = text.rfind("\n", 0, start) + 1
+                self.skip(line - shift, shift + begin - line)
+                shift += begin - line
                 line = text.find("\n", stop) + 1 or len(text)
-            self.add(text[done:start], done, start)
-            self.add(_meaning(match), start, stop)
-            done = stop
-        self.add(text[done:line], done, line)
-        self.done()
+            says = text[start] in "\\%"
+            shift += stop - start - says
+            self.skip(stop - shift, shift, says)
 
 
 def _lines(text: str, escapes: re.Pattern[str]) -> Iterator[str]:
@@ -140,17 +126,10 @@ def _meaning(match: re.Match[str]) -> str:
     return _SHORT.get(escape[1], escape[1])
 
 
-def plain(text: str) -> View:
-    """The text as it is."""
-    view = View()
-    view.text = text
-    return view
-
-
 def views(text: str, as_json: bool) -> Iterator[View]:
     """The text, or what its JSON strings say; then the lines in which there are escapes without
     them, again for escapes within escapes."""
-    view = plain(text)
+    view = View(text)
     if as_json and "\\" in text:
         view = _Unescaped(view, _JSON, whole=True)
     yield view
@@ -172,41 +151,42 @@ def unwrapped(under: View) -> View | None:
     Line numbers, and a backslash at the end, as shells have it, are passed over.
     """
     text = under.text
-    view = View(under)
-    opened = False  # a line was added that goes on at `start`
-    start = width = 0
+    pieces: list[tuple[int, int, str]] = []  # of the text, and what is put behind them
+    width = 0
     for match in _WRAP.finditer(text):
         end, on = match.start(), match.end() - 1
+        if not is_rest(text, on):
+            continue
         stop = end - text.endswith(("\r", "\\"), 0, end)
         begin = text.rfind("\n", 0, end) + 1
-        if stop - begin < 4 or not _torn(text, on):
+        if len(text[begin:stop][-_LEAST:].split(" ")[-1]) + len(_word(text, on)) < _LEAST:
             continue
-        if opened and begin <= start <= end and end - begin == width <= 2 * _AROUND:
-            view.add(text[start:stop], start, stop)
+        if pieces and pieces[-1][1] >= stop and end - begin == width <= _AROUND:
+            pieces[-1] = (pieces[-1][0], stop, "")
         else:
-            if opened:
-                _close(view, text, start)
-            head = max(begin, stop - _AROUND)
-            view.add(text[head:stop], head, stop)
-        opened, start, width = True, on, end - begin
-    if opened:
-        _close(view, text, start)
-    return view.done() if opened else None
+            pieces.append((max(begin, stop - _AROUND), stop, ""))
+        close = text.find("\n", on, on + _AROUND)
+        pieces.append((on, close if close >= 0 else min(len(text), on + _AROUND), "\n"))
+        width = end - begin
+    if not pieces:
+        return None
+    view = View("".join([text[start:stop] + mark for start, stop, mark in pieces]), under)
+    at = 0
+    for start, stop, mark in pieces:
+        view.skip(at, start - at)
+        at += stop - start + len(mark)
+    return view
 
 
-def _close(view: View, text: str, start: int) -> None:
-    """Adds the line that ends a word, and a break."""
-    end = text.find("\n", start)
-    stop = min(len(text) if end < 0 else end, start + _AROUND)
-    view.add(text[start:stop], start, stop)
-    view.add("\n", stop, stop + 1)
+def _word(text: str, start: int) -> str:
+    return text[start : start + _LEAST].partition("\n")[0].partition(" ")[0]
 
 
-def _torn(text: str, on: int) -> bool:
-    """Whether the letters behind a break are no word, but may be what is left of a secret."""
-    rest = _REST.match(text, on)
+def is_rest(text: str, start: int) -> bool:
+    """Whether the letters here begin no word, but may be what is left of a secret."""
+    rest = _REST.match(text, start)
     return rest is not None and (
-        _ODD.search(rest[0]) is not None or not identifier(text, on, rest.end())
+        _ODD.search(rest[0]) is not None or not identifier(text, start, rest.end())
     )
 
 

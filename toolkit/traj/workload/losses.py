@@ -13,6 +13,8 @@ FILLED = {
 }
 TEXT = {
     "attachment": "images and documents are not stored, so their messages go without them",
+    "empty_prompt": "requests of whose prompt the record holds nothing: an empty message goes in "
+    "the user's name, since harnesses leave out a request without messages",
     "hidden_reasoning": "earlier reasoning was sent in encrypted form, which the record lacks",
     "system_role": "system messages are taken at a prompt's start alone; later ones go as user",
     "tool_definition": "a provider's own tool has no form in a chat-completions request",

@@ -72,6 +72,7 @@ class Play:
         lost["attachment"] = self.text.attachments()
         hidden = [turns["earlier_reasoning"][turn] == "encrypted" for turn in self.sent]
         lost["hidden_reasoning"] = sum(hidden)
+        lost["empty_prompt"] = sum(map(self.prompts.is_empty, self.sent))
         lost["system_role"] = self.prompts.late_systems
         used = {turns["tools_id"][turn] for turn in self.sent}
         lost["tool_definition"] = sum(self.prompts.lost_tools(one) for one in used)

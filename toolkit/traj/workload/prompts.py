@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from traj.workload.turns import Columns
     from traj.workload.words import Words
 
-FRONT = -1  # number of the message that the record does not have as one
+# Numbers of messages that the record does not have as such.
+FRONT, NOTHING = -1, -2
 
 
 class Spoken(NamedTuple):
@@ -61,7 +62,8 @@ class Prompts:
 
     def extends(self, before: int, turn: int) -> bool:
         """Whether a turn's prompt is that of the turn before and something more."""
-        if not added(self._turns.ranges(before), self._turns.ranges(turn)):
+        ranges = self._turns.ranges(before)
+        if not ranges or not added(ranges, self._turns.ranges(turn)):
             return False
         if self.tools(before) and not self.tools(turn):
             return False
@@ -93,7 +95,11 @@ class Prompts:
             if user and self._messages.role(number) == "user":
                 front, user = (user, None, None), None
             found.append(Spoken(number, reasoning, late, front))
-        return found
+        return found or [Spoken(NOTHING)]
+
+    def is_empty(self, turn: int) -> bool:
+        """Whether the record holds nothing of the turn's prompt."""
+        return not self._turns.ranges(turn) and not any(self._front(turn))
 
     def added(self, before: int, turn: int) -> list[Spoken]:
         """What a turn's prompt has beyond one that it extends."""
@@ -129,6 +135,8 @@ class Prompts:
         if spoken.number == FRONT:
             assert spoken.front is not None
             return {"role": "system", "content": self._text_in_front(*spoken.front)}
+        if spoken.number == NOTHING:
+            return {"role": "user", "content": ""}
         message = self._messages.message(
             spoken.number, reasoning=spoken.reasoning, as_user=spoken.as_user
         )
