@@ -246,6 +246,14 @@ def test_a_trajectory_ends_before_what_is_too_long(small: Dataset, policy: str) 
     assert cut
 
 
+def test_the_ceiling_before_the_cut_is_told(sample: Dataset, tmp_path: Path) -> None:
+    """A limit of context changes what a cache can find: both rates are in the report."""
+    whole = export(sample, "weka", tmp_path / "whole")
+    cut = export(sample, "weka", tmp_path / "cut", LoadOptions(max_context=9000))
+    assert whole.uncut_hit_rate is None
+    assert cut.uncut_hit_rate == whole.ideal_hit_rate != cut.ideal_hit_rate
+
+
 def trajectories(tmp_path: Path, kinds: list[tuple[str, str, int]]) -> Dataset:
     tables: rows.Tables = {name: [] for name in ("trajectories", "turns", "messages")}
     for number, (language, use, turns) in enumerate(kinds):

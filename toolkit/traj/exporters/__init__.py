@@ -81,6 +81,7 @@ class ExportReport:
     counts: dict[str, int]
     percentiles: dict[str, dict[str, float]]
     ideal_hit_rate: float | None
+    uncut_hit_rate: float | None
     cache: CacheHits | None
     tool_time: ToolTimeReport | None
     losses: tuple[dict[str, Any], ...]
@@ -260,6 +261,7 @@ def _report(load: Load, module: Exporter, tallies: list[Tally], folder: Path) ->
         counts=tally.counts(),
         percentiles=tally.percentiles(),
         ideal_hit_rate=None if load.recounted else tally.ideal_hit_rate(),
+        uncut_hit_rate=tally.uncut_hit_rate(),
         cache=_cache(load, module, [folder / name for name in folders]),
         tool_time=load.tool_time.report(),
         losses=tuple(tally.losses({**SENT, **FILLED, **TEXT, **module.DROPS})),

@@ -78,7 +78,7 @@ def write(phase: Phase, out: Path) -> Tally:
     with (out / FILE).open("wb") as lines, (out / sessions.FILE).open("wb") as notes:
         for play in phase:
             _Sessions(play, tally).write(lines, notes)
-            tally.lost += play.losses()
+            tally.losses_of(play)
     return tally
 
 

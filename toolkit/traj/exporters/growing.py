@@ -55,7 +55,7 @@ class Growing:
     def count(self, tally: Tally) -> None:
         """Counts the play as it is sent, in place of `Tally.play`."""
         play, turns = self._play, self._play.turns
-        tally.lost += play.losses()
+        tally.losses_of(play)
         if not play.sent:
             return
         for turn in play.sent:

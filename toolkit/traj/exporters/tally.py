@@ -35,6 +35,8 @@ class Tally:
     requests_per_trajectory: array[int] = field(default_factory=_numbers)
     counted_input_tokens: int = 0
     counted_cached_tokens: int = 0
+    uncut_input_tokens: int = 0
+    uncut_cached_tokens: int = 0
     lost: Counter[str] = field(default_factory=Counter)
 
     def request(self, input_tokens: int, output_tokens: int, delay_us: int) -> None:
@@ -46,7 +48,7 @@ class Tally:
     def play(self, play: Play) -> None:
         """A whole play, as long as it is sent, with what any load of it loses."""
         turns, sent = play.turns, play.sent
-        self.lost += play.losses()
+        self.losses_of(play)
         if not sent:
             return
         for turn in sent:
@@ -56,6 +58,12 @@ class Tally:
             sum(turns["counted_input_tokens"][turn] or 0 for turn in sent),
             sum(turns["counted_cached_tokens"][turn] or 0 for turn in sent),
         )
+
+    def losses_of(self, play: Play) -> None:
+        """What any load of a play loses."""
+        self.lost += play.losses()
+        self.uncut_input_tokens += play.uncut_tokens[0]
+        self.uncut_cached_tokens += play.uncut_tokens[1]
 
     def trajectory(self, requests: int, counted_input: int, counted_cached: int) -> None:
         """One trajectory, done; the counted lengths are sums over its requests."""
@@ -90,6 +98,13 @@ class Tally:
         if not self.counted_input_tokens:
             return None
         return round(self.counted_cached_tokens / self.counted_input_tokens, 6)
+
+    def uncut_hit_rate(self) -> float | None:
+        """The same of the trajectories as they were before a limit of context cut them; None where
+        none did."""
+        if not self.lost["cut"] or not self.uncut_input_tokens:
+            return None
+        return round(self.uncut_cached_tokens / self.uncut_input_tokens, 6)
 
     def losses(self, reasons: Mapping[str, str]) -> list[dict[str, Any]]:
         return [

@@ -21,6 +21,8 @@ def exported(report: Any) -> str:
     lines += table(rows, ("", "p5", "p50", "p95", "mean", "max"), right=set(range(1, 6)))
     if report.ideal_hit_rate is not None:
         lines.append(f"ideal hit rate of the record's text {report.ideal_hit_rate:.1%}")
+    if report.uncut_hit_rate is not None:
+        lines.append(f"before --max-context cut it {report.uncut_hit_rate:.1%}")
     if report.cache is not None:
         lines += ["", hit_rates(report.cache)]
     if report.tool_time is not None and report.tool_time.policy != "recorded":
@@ -30,8 +32,8 @@ def exported(report: Any) -> str:
         rows = [(loss["kind"], loss["count"], loss["why"]) for loss in report.losses]
         lines += table(rows, ("loss", "count", "why"), right={1})
     if report.command:
-        where = " in each phase's folder" if len(report.phases) > 1 else ""
-        lines += ["", f"replay it with{where}:", f"  {report.command}"]
+        where = ", in each phase's folder," if len(report.phases) > 1 else ""
+        lines += ["", f"replay it{where} with:", f"  {report.command}"]
     return "\n".join(lines)
 
 

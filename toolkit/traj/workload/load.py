@@ -140,6 +140,7 @@ class Load:
         )
         kept = self._within_context(turns, lengths, rows.trajectory_id)
         cut = sum(output is not None for output in turns["output"][kept:])
+        uncut = _counted_tokens(turns)
         turns.keep(kept)
         calls = Calls.of(rows.tool_calls)
         delays = self.tool_time.delays_us(rows.trajectory_id, turns, calls)
@@ -171,6 +172,7 @@ class Load:
                 prompt_tokens=self.prompt_tokens,
                 agent=agent,
                 cut=cut,
+                uncut_tokens=uncut,
             )
 
     def _within_context(self, turns: Columns, lengths: Lengths, trajectory_id: str) -> int:
@@ -222,6 +224,14 @@ class Phase:
 
     def __iter__(self) -> Iterator[Play]:
         return self.load.plays(self.number)
+
+
+def _counted_tokens(turns: Columns) -> tuple[int, int]:
+    """Sums over answered turns of what the dataset counted, and what an ideal cache holds of it."""
+    answered = [turn for turn, output in enumerate(turns["output"]) if output is not None]
+    names = ("counted_input_tokens", "counted_cached_tokens")
+    counted, cached = (sum(turns[name][turn] or 0 for turn in answered) for name in names)
+    return counted, cached
 
 
 def _name(trajectory_id: str, options: LoadOptions, phase: int, number: int) -> str:

@@ -39,6 +39,7 @@ class Play:
     prompt_tokens: Mapping[str, int]  # of system prompts and tool definitions, by id
     agent: str
     cut: int  # requests that --max-context took away
+    uncut_tokens: tuple[int, int]  # of all that was answered, by the dataset: counted, cached
     sent: list[int] = field(init=False)  # the answered turns, in order
 
     def __post_init__(self) -> None:
