@@ -258,7 +258,7 @@ def trajectories(tmp_path: Path, kinds: list[tuple[str, str, int]]) -> Dataset:
     tables: rows.Tables = {name: [] for name in ("trajectories", "turns", "messages")}
     for number, (language, use, turns) in enumerate(kinds):
         name = f"s{number}"
-        head = rows.trajectory(name, languages=[language], use_case=use)
+        head = rows.trajectory(name, language=language, use_case=use)
         tables["trajectories"].append(head)
         tables["messages"].append(rows.message(name, 0, "user", "go"))
         for turn in range(turns):
@@ -276,7 +276,7 @@ def test_a_sample_looks_like_the_dataset(tmp_path: Path) -> None:
     kinds = [(language, "fix", turns) for language in ("c", "rust") for turns in (1, 2, 3)] * 8
     dataset = trajectories(tmp_path, kinds)
     heads = dataset.table("trajectories").to_pylist()
-    of = {row["trajectory_id"]: (row["languages"][0], row["totals"]["turns"]) for row in heads}
+    of = {row["trajectory_id"]: (row["language"], row["totals"]["turns"]) for row in heads}
     for count in (1, 7, 12, 48):
         chosen = choose(dataset, count, "a")
         assert len(chosen) == count

@@ -2,7 +2,7 @@
 
 find the sessions      traj.sources        what lies in the given places
 leave what is known    _changed            same bytes as last time, or a shorter copy
-read and build         _build              a session at a time, here or in worker processes
+read, scrub and build  traj.workers        a session at a time, here or in worker processes
 merge into shards      traj.dataset.write  in the order of ids, old rows beside new
 settle copies          _Merge._claim       a turn that two sessions hold is counted in one
 commit                 traj.dataset.write  one rename
@@ -13,25 +13,22 @@ from __future__ import annotations
 import gc
 import hashlib
 from collections import Counter as Tally
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
-from functools import cache
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 from traj import __version__, schema
-from traj.build import AnswerKey, Built, build
-from traj.build.tokens import DEFAULT, Counter, open_tokenizer
+from traj.build import AnswerKey, Built
+from traj.build.tokens import DEFAULT
 from traj.build.trajectory import trajectory_id
 from traj.dataset import MANIFEST, Dataset, Manifest
 from traj.dataset import write as writing
 from traj.dataset.fingerprint import by_split
 from traj.errors import SourceError, UsageError
-from traj.sources import SessionFiles, find
+from traj.sources import Found, SessionFiles, find
+from traj.workers import How, Means, build_one, run
 
 Rank = tuple[int, int, str]  # held before (0) or new (1), end of the session, trajectory
 Progress = Callable[[int, int], None]  # bytes done, bytes in all
@@ -49,6 +46,7 @@ class Report:
     tool_calls: int = 0
     source_bytes: int = 0
     dataset_bytes: int = 0
+    scrubbed: str | bool = False  # the version of the rules, or false
     losses: dict[str, int] = field(default_factory=dict)
     passed_over: list[tuple[str, str]] = field(default_factory=list)  # in folders: path, reason
     problems: list[tuple[str, str]] = field(default_factory=list)
@@ -64,33 +62,49 @@ def record(
     *,
     source_format: str | None = None,
     tokenizer: str = DEFAULT,
+    scrub: bool = False,
+    rules: Path | None = None,
     jobs: int = 1,
     progress: Progress | None = None,
 ) -> Report:
     """Records the sessions in `places` into the dataset `out`, adding what is new or grew.
 
-    Raises UsageError where there is no session, or the dataset was counted with another
-    tokenizer; TrajError where the dataset cannot be written. A session that cannot be read is
-    left out and listed in the report.
+    With `scrub` secrets and personal data are replaced before anything is written, by the
+    package's rules and a team's own (`rules`, see traj.scrub). Raises UsageError where there is no
+    session, or the dataset was counted with another tokenizer or scrubbed by other rules;
+    ScrubError where a secret cannot be removed; TrajError where the dataset cannot be written. A
+    session that cannot be read is left out and listed in the report.
     """
-    report = Report()
-    counter = Counter(open_tokenizer(tokenizer))
-    found = find(places, source_format)
+    if rules is not None and not scrub:
+        raise UsageError(f"{rules}: rules are for scrubbing: give --scrub too")
+    with Means.made(How(__version__, tokenizer, scrub, rules)) as means, _without_gc():
+        return _record(find(places, source_format), places, out, means, jobs, progress)
+
+
+def _record(
+    found: Found,
+    places: Sequence[Path],
+    out: Path,
+    means: Means,
+    jobs: int,
+    progress: Progress | None,
+) -> Report:
+    report = Report(scrubbed=means.scrubbed)
     named = {path for path in places if not path.is_dir()}
     for path, reason in found.refused:
         (report.problems if path in named else report.passed_over).append((str(path), reason))
     if not found.sessions:
         first = report.problems[0] if report.problems else (str(places[0]), "no sessions in it")
         raise UsageError(f"{first[0]}: {first[1]}")
-    with writing.locked(out), _without_gc():
-        old = _old(out, counter)
+    with writing.locked(out):
+        old = _old(out, means)
         sessions = {trajectory_id(s.format, s.session_id): s for s in found.sessions}
         todo = _changed(Dataset(out, old), dict(sorted(sessions.items())), report)
         if todo or not (out / MANIFEST).exists():
             known = Dataset(out, old).table("trajectories", ["trajectory_id"])
             ids = {*known.column(0).to_pylist(), *todo}
             shards = writing.shards_for(len(ids))
-            merge = _Merge(out, shards, counter, jobs, progress)
+            merge = _Merge(out, shards, means, jobs, progress)
             manifest = merge.run(old, todo)
             merge.describe(report, todo)
             splits = by_split(Dataset(out, manifest))
@@ -114,16 +128,23 @@ def _without_gc() -> Iterator[None]:
             gc.enable()
 
 
-def _old(out: Path, counter: Counter) -> Manifest:
+def _old(out: Path, means: Means) -> Manifest:
+    counter = means.counter
     tokenizer = {"name": counter.tokenizer.name, "sha256": counter.tokenizer.sha256}
     if not (out / MANIFEST).exists():
-        return Manifest(schema.VERSION, __version__, tokenizer, ())
+        return Manifest(schema.VERSION, __version__, tokenizer, (), scrubbed=means.scrubbed)
     manifest = Dataset.open(out).manifest
     if manifest.tokenizer != tokenizer:
         raise UsageError(
             f"{out}: was counted with {manifest.tokenizer['name']}: give --tokenizer "
             f"{manifest.tokenizer['name']}, or another folder"
         )
+    if manifest.scrubbed != means.scrubbed:
+        was, new = (
+            f"scrubbed by {rules}" if rules else "not scrubbed"
+            for rules in (manifest.scrubbed, means.scrubbed)
+        )
+        raise UsageError(f"{out}: was {was}, what is new would be {new}: give another folder")
     return replace(manifest, tool_version=__version__)
 
 
@@ -162,9 +183,9 @@ class _Merge:
     """Reads, builds and merges sessions, twice where some of them copy others."""
 
     def __init__(
-        self, out: Path, shards: int, counter: Counter, jobs: int, progress: Progress | None
+        self, out: Path, shards: int, means: Means, jobs: int, progress: Progress | None
     ) -> None:
-        self.out, self.shards, self.counter, self.jobs = out, shards, counter, jobs
+        self.out, self.shards, self.means, self.jobs = out, shards, means, jobs
         self.progress = progress
         self.owners: dict[AnswerKey, Rank] = {}
         self.copies: dict[str, set[AnswerKey]] = {}  # trajectory: answers that are not its own
@@ -219,7 +240,7 @@ class _Merge:
         sizes = {name: sum(p.path.stat().st_size for p in s.parts) for name, s in todo.items()}
         whole, seen = sum(sizes.values()), 0
         tasks = ((session, frozenset(copies.get(name, ()))) for name, session in todo.items())
-        for name, built in zip(todo, _run(tasks, self.counter, self.jobs), strict=True):
+        for name, built in zip(todo, run(tasks, self.means, self.jobs), strict=True):
             seen += sizes[name]
             if self.progress:
                 self.progress(seen, whole)
@@ -227,7 +248,7 @@ class _Merge:
             if isinstance(mine, Built) and (foreign := self._foreign(mine)):
                 # Its session copies one that is merged already: built again without those turns.
                 known = frozenset(copies.get(name, ())) | foreign
-                mine = _build((todo[name], known), self.counter)
+                mine = build_one((todo[name], known), self.means)
             if isinstance(mine, SourceError):
                 self.problems[name] = str(mine)
                 continue
@@ -254,41 +275,3 @@ class _Merge:
 
 def _rank(built: Built) -> Rank:
     return 1, built.end_us, built.trajectory_id
-
-
-Task = tuple[SessionFiles, frozenset[AnswerKey]]
-
-
-def _run(tasks: Iterable[Task], counter: Counter, processes: int) -> Iterator[Built | SourceError]:
-    """Results in the order of the tasks; with several processes a bounded number are under way."""
-    if processes <= 1:
-        for task in tasks:
-            yield _build(task, counter)
-        return
-    name = counter.tokenizer.name
-    with ProcessPoolExecutor(processes, get_context("forkserver")) as pool:
-        under_way: deque[Future[Built | SourceError]] = deque()
-        for task in tasks:
-            under_way.append(pool.submit(_work, task, name))
-            if len(under_way) >= 3 * processes:
-                yield under_way.popleft().result()
-        while under_way:
-            yield under_way.popleft().result()
-
-
-def _build(task: Task, counter: Counter) -> Built | SourceError:
-    session, copied = task
-    try:
-        return build(session.read(), counter, __version__, copied)
-    except SourceError as error:
-        return error
-
-
-@cache
-def _worker_counter(tokenizer: str) -> Counter:
-    """A worker process's own, kept from task to task."""
-    return Counter(open_tokenizer(tokenizer))
-
-
-def _work(task: Task, tokenizer: str) -> Built | SourceError:
-    return _build(task, _worker_counter(tokenizer))

@@ -43,9 +43,11 @@ def build(
     counter: Counter,
     recorder_version: str,
     copied: AbstractSet[AnswerKey] = frozenset(),
+    redactions: int | None = None,
 ) -> Built:
     """The rows of a session. `copied` are answers that belong to other trajectories: those turns
-    are history here, and are counted there."""
+    are history here, and are counted there. `redactions` is what was scrubbed from the session;
+    None where nothing was looked for."""
 
     def is_copy(turn: Turn) -> bool:
         return (turn.response_id, turn.end_us) in copied
@@ -74,7 +76,9 @@ def build(
     prompts = _prompts(session, counter)
     turn_rows = turns(session, ordered, messages, {k: v[:2] for k, v in prompts.items()})
     call_rows = tool_calls(session, ordered, messages)
-    head = trajectory(session, turn_rows, call_rows, messages, counter.tokenizer, recorder_version)
+    head = trajectory(
+        session, turn_rows, call_rows, messages, counter.tokenizer, recorder_version, redactions
+    )
     name = trajectory_id(session.format, session.session_id)
     return Built(
         trajectory_id=name,

@@ -42,6 +42,7 @@ def trajectory(
     messages: Messages,
     tokenizer: Tokenizer,
     recorder_version: str,
+    redactions: int | None = None,
 ) -> Columns:
     """The one row of a session, with its id."""
     languages = _languages(messages)
@@ -72,7 +73,7 @@ def trajectory(
         "outcome_source": "none",
         "totals": _totals(turns, calls, messages),
         "tokenizer": {"name": tokenizer.name, "sha256": tokenizer.sha256},
-        "redactions": None,
+        "redactions": redactions,
         "losses": sorted(session.losses.items()),
     }
     return Columns.of_rows("trajectories", [row])

@@ -9,7 +9,6 @@ from typing import Annotated
 import typer
 
 from traj.cli.options import AsJson, DatasetPath, Quiet, progress_bar
-from traj.errors import UsageError
 from traj.report.output import show
 from traj.report.text import plain
 
@@ -27,8 +26,11 @@ def record(
     ] = None,
     scrub: Annotated[
         bool,
-        typer.Option("--scrub/--no-scrub", help="Remove secrets: not built yet, so nothing is."),
+        typer.Option("--scrub/--no-scrub", help="Replace secrets and personal data by stand-ins."),
     ] = False,
+    rules: Annotated[
+        Path | None, typer.Option(help="TOML: words and patterns of your own, and what may stay.")
+    ] = None,
     tokenizer: Annotated[
         str, typer.Option(help="A tiktoken encoding, or the path of a tokenizer.json.")
     ] = "o200k_base",
@@ -40,14 +42,14 @@ def record(
     from traj.pipeline import record as record_sessions
     from traj.report.text import recording
 
-    if scrub:
-        raise UsageError("scrubbing is not built yet: leave out --scrub to record as it is")
     with progress_bar("recording", quiet or as_json) as progress:
         report = record_sessions(
             sources,
             out,
             source_format=source_format,
             tokenizer=tokenizer,
+            scrub=scrub,
+            rules=rules,
             jobs=jobs,
             progress=progress,
         )

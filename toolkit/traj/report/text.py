@@ -11,7 +11,8 @@ def recording(report: Any) -> str:
     lines = [
         f"recorded {report.recorded} sessions, unchanged {report.unchanged}",
         f"{report.turns:,} turns, {report.messages:,} messages, {report.tool_calls:,} tool calls",
-        f"read {_bytes(report.source_bytes)}, dataset {_bytes(report.dataset_bytes)}, NOT SCRUBBED",
+        f"read {_bytes(report.source_bytes)}, dataset {_bytes(report.dataset_bytes)}, "
+        + (f"scrubbed by rules {report.scrubbed}" if report.scrubbed else "NOT SCRUBBED"),
     ]
     if report.kept_longer:
         lines.append(f"kept {report.kept_longer} sessions of which the dataset holds more")

@@ -20,16 +20,15 @@ def choose(dataset: Dataset, count: int, seed: str, split: str | None = None) ->
     A stratum is one main language, use case, and third of the dataset by turns. Within a stratum a
     keyed hash decides, so the same seed chooses the same. Raises UsageError where there are fewer.
     """
-    columns = ["trajectory_id", "languages", "use_case", "totals"]
+    columns = ["trajectory_id", "language", "use_case", "totals"]
     rows = dataset.table("trajectories", columns=columns, split=split).to_pylist()
     if count > len(rows):
         raise UsageError(f"a sample of {count} from {len(rows)} trajectories: ask for fewer")
     by_length = sorted(rows, key=lambda row: (row["totals"]["turns"], row["trajectory_id"]))
     strata: defaultdict[tuple[str, str, int], list[str]] = defaultdict(list)
     for place, row in enumerate(by_length):
-        language = (row["languages"] or [""])[0]
         band = place * _BANDS // len(rows)
-        strata[language, row["use_case"] or "", band].append(row["trajectory_id"])
+        strata[row["language"] or "", row["use_case"] or "", band].append(row["trajectory_id"])
     shares = {key: count * len(ids) / len(rows) for key, ids in strata.items()}
     quotas = {key: int(share) for key, share in shares.items()}
     left = count - sum(quotas.values())
