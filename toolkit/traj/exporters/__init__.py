@@ -45,6 +45,8 @@ TARGETS = {
     "openai-jsonl": "traj.exporters.openai_jsonl",
     "otel": "traj.exporters.otel",
     "parquet": "traj.exporters.parquet",
+    "sglang-agentic": "traj.exporters.sglang_agentic",
+    "vllm-multi-turn": "traj.exporters.vllm_multi_turn",
     "vllm-timed-trace": "traj.exporters.vllm_timed_trace",
     "weka": "traj.exporters.weka",
 }
