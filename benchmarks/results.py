@@ -189,7 +189,48 @@ def export_tables(result: dict[str, Any]) -> str:
     return "\n\n".join([_machine(result), command, table(header, rows)]) + "\n"
 
 
-TABLES = {"record": record_tables, "peers": peer_tables, "export": export_tables}
+def engine_tables(result: dict[str, Any]) -> str:
+    """What `real_engine.py` found."""
+    names = {
+        "requests": "requests",
+        "prompt_tokens": "prompt tokens, as the engine counts",
+        "rendered_otherwise": "prompts that the engine counts otherwise",
+        "cached_tokens": "cached tokens, as the engine says",
+        "aiperf_cached_tokens": "cached tokens, as aiperf says",
+        "predicted_tokens": "cached tokens, predicted with the engine's template",
+        "predicted_otherwise": "requests whose cached tokens are not the predicted ones",
+        "largest_difference": "largest difference in a request, tokens",
+        "foreign_tokens": "cached tokens that were not the trajectory's own, of the phase",
+    }
+    phases = result["phases"]
+    header = ["", *(f"phase {number}" for number in range(len(phases)))]
+    rows = [[text, *(f"{phase[name]:,}" for phase in phases)] for name, text in names.items()]
+    export = result["export_cache"]
+    scopes = {
+        "within": "found within trajectories",
+        "across_trajectories": "across trajectories",
+        "across_phases": "across phases",
+    }
+    rates = ", ".join(f"{export[name]['rate']:.2%} {text}" for name, text in scopes.items())
+    rate = sum(one["cached_tokens"] for one in phases) / sum(one["prompt_tokens"] for one in phases)
+    about = (
+        f"vLLM {result['vllm']} on the CPU, blocks of {result['block_size']} tokens; aiperf "
+        f"{result['aiperf']}.\nEngine: `{result['serve_command']}`.\n"
+        f"Export: `{result['export_command']}`"
+    )
+    verdict = (
+        f"Hit rate, as the engine says: {rate:.2%}. By `export.json`, which knows no template: "
+        f"{rates}."
+    )
+    return "\n\n".join([_machine(result), about, table(header, rows), verdict]) + "\n"
+
+
+TABLES = {
+    "record": record_tables,
+    "peers": peer_tables,
+    "export": export_tables,
+    "real_engine": engine_tables,
+}
 
 
 def render(path: Path) -> str:
