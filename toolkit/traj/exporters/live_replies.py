@@ -169,7 +169,7 @@ def rows(path: Path) -> Iterator[tuple[int, Any]]:
         line = file.readline()
         for after in file:
             yield offset << _INDEX_BITS, orjson.loads(line.rstrip(b",\n"))
-            offset += len(line) + 1
+            offset += len(line)
             line = after
 
 
