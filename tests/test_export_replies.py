@@ -184,6 +184,41 @@ def test_lengths_are_those_of_what_is_sent(
     assert reported == pytest.approx(report.cache.tokens, rel=0.01)
 
 
+@pytest.mark.parametrize("target", TARGETS)
+@Many
+@given(tables=flat.sessions())
+def test_replies_count_in_place_of_the_answers(target: str, tables: rows.Tables) -> None:
+    """The reported prompts are in sum the counted ones, less what each repeated of its own earlier
+    answers, with reasoning where it was kept, and with the replies' lengths for that."""
+    with tempfile.TemporaryDirectory() as scratch:
+        dataset = Dataset.open(rows.write(Path(scratch, "dataset"), tables))
+        report = export(dataset, target, Path(scratch, "out"), TEXT)
+        conversations = list(turns(Path(scratch, "out")))
+        found = next(iter(dataset.trajectories(("turns", "messages"))))
+        recorded_turns, messages = found.turns.to_pylist(), found.messages.to_pylist()
+    if not conversations:
+        return
+    reply = round(report.percentiles["output_tokens"]["max"])
+    total = replied = 0
+    for _, _, (_, number), before in conversations:
+        turn = recorded_turns[number]
+        replied = replied if before else 0
+        if before:
+            earlier = recorded_turns[before[1]]
+            answer = messages[_numbers(turn)[len(_numbers(earlier))]]
+            kept = turn["earlier_reasoning"] == "kept"
+            replied -= answer["tokens"] - (0 if kept else answer["reasoning_tokens"])
+            said = max(1, messages[earlier["output"]]["tokens"])
+            replied += reply if target == "sglang-agentic" else said
+        total += max(1, turn["counted_input_tokens"] + replied)
+    reported = report.percentiles["input_tokens"]["mean"] * len(conversations)
+    assert abs(total - reported) < 0.01
+
+
+def _numbers(turn: dict[str, Any]) -> list[int]:
+    return [number for span in turn["input"] for number in range(span["start"], span["stop"])]
+
+
 def test_one_length_is_for_all_replies(sample: Dataset, tmp_path: Path) -> None:
     """SGLang's one length leaves the recorded output in sum; those of other length are counted."""
     report = export(sample, "sglang-agentic", tmp_path / "out", TEXT)
