@@ -251,7 +251,7 @@ def test_two_formats_that_match_are_an_error_that_names_both(tmp_path, monkeypat
     from traj.sources import codex
     from traj.sources.located import Located
 
-    monkeypatch.setattr(codex, "locate", lambda path, head: Located(path, "codex", "x"))
+    monkeypatch.setattr(codex, "locate", lambda path, head: [Located(path, "codex", "x")])
     found = find([path])
     assert not found.sessions
     assert "claude_code and codex" in found.refused[0][1]

@@ -45,7 +45,7 @@ class Message(Struct, frozen=True):
     by_person: bool = False  # typed by a person: the time until it came was spent waiting for them
     brings: str | None = None  # a sub-agent's report, by a name that Lane.joined_by gives
     file: int = 0  # index into Session.files
-    line: int | None = None  # from 1
+    line: int | None = None  # from 1; in a document, the number of the item in its list
 
 
 class Usage(Struct, frozen=True, gc=False):
@@ -175,6 +175,7 @@ class Session(Struct):
     tool_runs: dict[str, ToolRun] = field(default_factory=dict)  # by tool call id
     repository: Repository | None = None
     title: str | None = None
+    usage: Usage | None = None  # of the whole session, where the source has no other figures
     losses: dict[str, int] = field(default_factory=dict)  # kind to count
 
     def lose(self, kind: str, count: int = 1) -> None:

@@ -11,7 +11,6 @@ commit                 traj.dataset.write  one rename
 from __future__ import annotations
 
 import gc
-import hashlib
 from collections import Counter as Tally
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -160,7 +159,7 @@ def _changed(
         if files is None:
             todo[name] = session
             continue
-        size = sum(part.path.stat().st_size for part in session.parts)
+        size = session.bytes
         before = sum(file["bytes"] for file in files)
         if size < before:
             report.kept_longer += 1
@@ -172,11 +171,8 @@ def _changed(
 
 
 def _same(session: SessionFiles, files: Sequence[dict[str, object]]) -> bool:
-    hashes = []
-    for part in session.parts:
-        with part.path.open("rb") as handle:
-            hashes.append(hashlib.file_digest(handle, "sha256").hexdigest())
-    return sorted(hashes) == sorted(str(file["sha256"]) for file in files)
+    hashes = sorted(file.sha256 for file in session.measured())
+    return hashes == sorted(str(file["sha256"]) for file in files)
 
 
 class _Merge:
@@ -237,7 +233,7 @@ class _Merge:
     def _built(
         self, todo: dict[str, SessionFiles], copies: dict[str, set[AnswerKey]]
     ) -> Iterator[Built]:
-        sizes = {name: sum(p.path.stat().st_size for p in s.parts) for name, s in todo.items()}
+        sizes = {name: session.bytes for name, session in todo.items()}
         whole, seen = sum(sizes.values()), 0
         tasks = ((session, frozenset(copies.get(name, ()))) for name, session in todo.items())
         for name, built in zip(todo, run(tasks, self.means, self.jobs), strict=True):

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from traj.sources import Described
 
 
 def recording(report: Any) -> str:
@@ -60,9 +63,9 @@ def schema_table(schema: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def source_table(found: Sequence[dict[str, str]]) -> str:
+def source_table(found: Sequence[Described]) -> str:
     """The session formats."""
-    return "\n".join(table([(row["format"], row["reads"]) for row in found], ("format", "reads")))
+    return "\n".join(table([(row.format, row.reads) for row in found], ("format", "reads")))
 
 
 def table(

@@ -1,29 +1,34 @@
 """Session logs to events: one module a format.
 
-A source is a module with three names: NAME; `locate(path, head)`, which recognises a file by its
-first lines; and `read(session_id, parts)`, which reads one session from its files. Adding one is
-that module, its line in SOURCES, and its samples.
+A source is a module with four names: NAME; ABOUT, what it can say; `locate(path, head)`, which
+recognises a file by its beginning and names the sessions in it; and `read(session_id, parts)`,
+which reads one session from its files. Where a file holds many sessions that change apart (a
+database), `measure(part)` says what of it is one session's. Adding a source is that module, its
+line in SOURCES, and its samples.
 """
 
 from __future__ import annotations
 
+import hashlib
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 
 from traj.errors import SourceError, UsageError
-from traj.events import Session
-from traj.sources.lines import head
+from traj.events import Session, SourceFile
+from traj.sources.about import About
+from traj.sources.lines import LINES, head
 from traj.sources.located import HISTORY, Located
 
 SOURCES = {
     "claude_code": "traj.sources.claude_code",
     "codex": "traj.sources.codex",
 }
-SUFFIXES = (".jsonl", ".jsonl.zst")
+SUFFIXES = (*LINES, ".json", ".db", ".traj", ".har")  # of files that are opened in folders
+PASSED_OVER = frozenset((".git", "node_modules", "__pycache__"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +43,16 @@ class SessionFiles:
         """Reads the session. Raises SourceError."""
         session: Session = _source(self.format).read(self.session_id, self.parts)
         return session
+
+    @property
+    def bytes(self) -> int:
+        """How much there is to read."""
+        return sum(part.bytes for part in self.parts)
+
+    def measured(self) -> list[SourceFile]:
+        """What `read` would put into the session's files, without reading what they say."""
+        measure = getattr(_source(self.format), "measure", _measure)
+        return [measure(part) for part in self.parts]
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,11 +80,10 @@ def find(places: Iterable[Path], only: str | None = None) -> Found:
         except (SourceError, UsageError) as error:
             refused.append((path, str(error).removeprefix(f"{path}: ")))
             continue
-        if found is None:
+        if not found:
             reason = "empty file" if _is_empty(path) else "not a session log of a known format"
             refused.append((path, reason))
-        else:
-            located.append(found)
+        located += found
     sessions, doubles = _grouped(located)
     return Found(tuple(sessions), tuple(refused + doubles))
 
@@ -78,18 +92,18 @@ def _files(places: Iterable[Path]) -> list[Path]:
     found: dict[Path, None] = {}
     for place in places:
         if place.is_dir():
-            inside = (
-                Path(folder) / name
-                for folder, _, names in os.walk(place)
-                for name in names
-                if name.endswith(SUFFIXES)
-            )
-            found.update(dict.fromkeys(sorted(inside)))
+            found.update(dict.fromkeys(sorted(_inside(place))))
         elif place.exists():
             found[place] = None
         else:
             raise UsageError(f"{place}: no such file or folder")
     return list(found)
+
+
+def _inside(place: Path) -> Iterator[Path]:
+    for folder, folders, names in os.walk(place):
+        folders[:] = [name for name in folders if name not in PASSED_OVER]
+        yield from (Path(folder) / name for name in names if name.endswith(SUFFIXES))
 
 
 def _is_empty(path: Path) -> bool:
@@ -99,19 +113,19 @@ def _is_empty(path: Path) -> bool:
         return False
 
 
-def _locate(path: Path, names: Sequence[str]) -> Located | None:
+def _locate(path: Path, names: Sequence[str]) -> list[Located]:
     if not path.is_file():
         raise UsageError(f"{path}: not a regular file")
-    lines = head(path)
-    matches: list[Located] = []
+    beginning = head(path)
+    matches: list[list[Located]] = []
     for name in names:
-        found = _source(name).locate(path, lines)
-        if found is not None:
+        found = _source(name).locate(path, beginning)
+        if found:
             matches.append(found)
     if len(matches) > 1:
-        both = " and ".join(match.format for match in matches)
+        both = " and ".join(match[0].format for match in matches)
         raise UsageError(f"{path}: looks like {both}; say which with --format")
-    return matches[0] if matches else None
+    return matches[0] if matches else []
 
 
 def _grouped(located: list[Located]) -> tuple[list[SessionFiles], list[tuple[Path, str]]]:
@@ -123,7 +137,7 @@ def _grouped(located: list[Located]) -> tuple[list[SessionFiles], list[tuple[Pat
         root, name = _root(part, parents)
         group = groups.setdefault((part.format, root), {})
         copies = [part, *([group[name]] if name in group else [])]
-        copies.sort(key=lambda p: (-p.path.stat().st_size, str(p.path)))
+        copies.sort(key=lambda p: (-p.bytes, str(p.path)))
         group[name] = copies[0]
         doubles += [(p.path, f"another copy of {copies[0].path.name}") for p in copies[1:]]
     files = {(part.format, part.session_id): part for part in located if part.part is None}
@@ -157,14 +171,30 @@ def _root(part: Located, parents: dict[tuple[str, str], str]) -> tuple[str, str 
     return root, part.part or part.session_id
 
 
+def _measure(part: Located) -> SourceFile:
+    with part.path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+        return SourceFile(part.path.name, digest, os.fstat(file.fileno()).st_size)
+
+
 def _source(name: str) -> ModuleType:
     return import_module(SOURCES[name])
 
 
-def describe() -> list[dict[str, str]]:
-    """The formats: name, and what the source's module says of itself in its first line."""
+@dataclass(frozen=True, slots=True)
+class Described:
+    """A format: its name, the first sentence of its module, and what it can say."""
+
+    format: str
+    reads: str
+    about: About
+
+
+def describe() -> list[Described]:
+    """The formats, in the order of their names."""
     found = []
-    for name in SOURCES:
-        summary = (_source(name).__doc__ or "").partition("\n\n")[0]
-        found.append({"format": name, "reads": " ".join(summary.split())})
+    for name in sorted(SOURCES):
+        module = _source(name)
+        summary = " ".join((module.__doc__ or "").partition("\n\n")[0].split())
+        found.append(Described(name, summary, module.ABOUT))
     return found

@@ -16,7 +16,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -30,7 +30,8 @@ BLOCK_BYTES = 4 << 20
 HEAD_BYTES = 256 << 10
 HEAD_LINES = 40
 PACKED = ".zst"
-_UNDECODABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+LINES = (".jsonl", ".jsonl.zst", ".ndjson")
+UNDECODABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _UNKNOWN = "\ufffd"
 _LONE = re.compile("[\ud800-\udfff]")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -45,11 +46,17 @@ T = TypeVar("T", bound=msgspec.Struct)
 
 
 class Head:
-    """The objects on the first lines of a file, parsed as they are asked for, once."""
+    """The beginning of a file, for telling formats apart: the objects on its first lines, parsed
+    as they are asked for, once; or what it holds as one document."""
 
-    def __init__(self, lines: list[bytes]) -> None:
-        self._lines = iter(lines)
+    def __init__(self, block: bytes) -> None:
+        lines = block.split(b"\n")
+        if len(lines) > 1:
+            lines.pop()  # perhaps cut
+        self._block = block
+        self._lines = iter(lines[:HEAD_LINES])
         self._found: list[dict[str, Any]] = []
+        self.is_sqlite = block.startswith(b"SQLite format 3\0")
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         yield from self._found
@@ -60,20 +67,30 @@ class Head:
                     self._found.append(value)
                     yield value
 
+    @cached_property
+    def document(self) -> Any:
+        """The file as one JSON value, as far as its beginning goes: an object, a list, or None
+        for what is no JSON or is many lines of it."""
+        from jiter import from_json
+
+        if self.is_sqlite or self._block.lstrip()[:1] not in (b"{", b"["):
+            return None
+        try:
+            return from_json(self._block, partial_mode="trailing-strings")
+        except ValueError:
+            return None
+
 
 def head(path: Path) -> Head:
-    """The objects on the first lines of a file, for telling formats apart. Raises SourceError."""
+    """The beginning of a file. Raises SourceError."""
     try:
         with _open(path) as file:
             block = file.read(HEAD_BYTES)
-            if b"\n" not in block:
+            if b"\n" not in block and path.name.endswith(LINES):
                 block += file.readline()
     except OSError as error:
         raise SourceError(f"{path}: {error.strerror or error}") from None
-    lines = block.split(b"\n")
-    if len(lines) > 1:
-        lines.pop()  # perhaps cut
-    return Head(lines[:HEAD_LINES])
+    return Head(block)
 
 
 def read(
@@ -96,15 +113,15 @@ def read(
                 number += 1
                 try:
                     yield number, line, decode(line)
-                except _UNDECODABLE:
-                    value = _lenient(line, decoder, session)
+                except UNDECODABLE:
+                    value = lenient(line, decoder, session)
                     if value is not None:
                         yield number, line, value
             if last.strip():
                 number += 1
                 try:
                     yield number, last, decode(last)
-                except _UNDECODABLE:
+                except UNDECODABLE:
                     session.lose("truncated_line")
     except OSError as error:
         raise SourceError(f"{path}: {error.strerror or error}") from None
@@ -151,8 +168,9 @@ def _open(path: Path) -> io.BufferedReader:
     return io.BufferedReader(pa.input_stream(str(path), compression="zstd"))
 
 
-def _lenient(line: bytes, decoder: msgspec.json.Decoder[T], session: Session) -> T | None:
-    """A second try: repairs the text, then drops the fields that are not of the expected type."""
+def lenient(line: bytes, decoder: msgspec.json.Decoder[T], session: Session) -> T | None:
+    """A second try at an object: repairs the text, then drops the fields that are not of the
+    expected type. None, and counted, for what is no object."""
     line = line.strip()
     if not line:
         return None

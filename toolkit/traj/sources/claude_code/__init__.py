@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from traj.events import Lane, Message, Rebase, Repository, Session, ToolRun, numbered
+from traj.sources.about import About
 from traj.sources.claude_code import wire
+from traj.sources.claude_code.content import MEANING
 from traj.sources.claude_code.lane import Answer, LaneReader
 from traj.sources.claude_code.request_log import Request, RequestLog
 from traj.sources.claude_code.requests import Follower
@@ -21,6 +23,19 @@ from traj.sources.lines import read as read_lines
 from traj.sources.located import Located
 
 NAME = "claude_code"
+ABOUT = About(
+    "Claude Code",
+    MEANING,
+    lengths="request",
+    turn_clock="logged",
+    tool_clock="logged",
+    seen="real sessions",
+    places=(".claude/projects",),
+    lacks=(
+        "system prompt and tools, but for versions that log their requests",
+        "compaction's own requests",
+    ),
+)
 
 _MESSAGES = ("user", "assistant")
 _OWN = (
@@ -34,8 +49,8 @@ _OWN = (
 )
 
 
-def locate(path: Path, head: Iterable[dict[str, Any]]) -> Located | None:
-    """Recognises a session file by its first lines; None for anything else."""
+def locate(path: Path, head: Iterable[dict[str, Any]]) -> list[Located]:
+    """Recognises a session file by its first lines; empty for anything else."""
     own = (line for line in head if _is_own(line))
     first = None
     ids: list[str] = []
@@ -47,12 +62,12 @@ def locate(path: Path, head: Iterable[dict[str, Any]]) -> Located | None:
         if first.get("type") in _MESSAGES and path.stem in ids:
             break  # a copied history may stand first, under another session's id
     if first is None:
-        return None
+        return []
     session = path.stem if path.stem in ids or not ids else ids[0]
     agent = first.get("agentId")
     if first.get("isSidechain") is True and isinstance(agent, str):
-        return Located(path, NAME, session, agent)
-    return Located(path, NAME, session)
+        return [Located(path, NAME, session, agent)]
+    return [Located(path, NAME, session)]
 
 
 def _is_own(line: dict[str, Any]) -> bool:

@@ -10,33 +10,24 @@ import msgspec
 from msgspec import Struct
 
 from traj.events import Attachment, Message, ToolCall, Usage
+from traj.sources.about import Meaning
 from traj.sources.claude_code.wire import Block, Content, RawUsage
+
+MEANING = Meaning(cached="beside", written="beside", reasoning="inside")
 
 
 def usage(raw: RawUsage | None, final: bool) -> Usage:
-    """The schema's figures of a raw usage; `final` is whether the answer's last figures are in it.
-
-    Figures that are all zero come from gateways that do not count: unknown, not zero.
-    """
+    """The schema's figures; `final` is whether the answer's last figures are in `raw`."""
     if raw is None:
         return Usage()
-    fresh, read, written = (
+    details = raw.output_tokens_details
+    return MEANING.usage(
         raw.input_tokens,
         raw.cache_read_input_tokens,
-        raw.cache_creation_input_tokens,
-    )
-    parts = [part for part in (fresh, read, written) if part is not None]
-    if not any(parts) and not raw.output_tokens:
-        return Usage()
-    whole = final and None not in (fresh, read, written, raw.output_tokens)
-    details = raw.output_tokens_details
-    return Usage(
-        input_tokens=sum(parts) if parts else None,
-        cached_tokens=read,
-        cache_write_tokens=written,
-        output_tokens=raw.output_tokens,
+        raw.output_tokens,
+        written_tokens=raw.cache_creation_input_tokens,
         reasoning_tokens=details.thinking_tokens if details else None,
-        source="reported" if whole else "partial",
+        whole=final,
     )
 
 

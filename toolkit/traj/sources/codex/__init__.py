@@ -11,38 +11,52 @@ from pathlib import Path
 from typing import Any
 
 from traj.events import Lane, Repository, Session
+from traj.sources.about import About
 from traj.sources.codex import wire
+from traj.sources.codex.content import MEANING
 from traj.sources.codex.thread import ThreadReader
 from traj.sources.lines import epoch_us
 from traj.sources.lines import read as read_lines
 from traj.sources.located import HISTORY, Located
 
 NAME = "codex"
+ABOUT = About(
+    "Codex CLI",
+    MEANING,
+    lengths="request",
+    turn_clock="derived",
+    tool_clock="logged",
+    seen="real sessions",
+    places=(".codex/sessions", ".codex/archived_sessions"),
+    lacks=("retries", "tool definitions", "text of reasoning (encrypted)"),
+)
 
 
-def locate(path: Path, head: Iterable[dict[str, Any]]) -> Located | None:
-    """Recognises a rollout by its first line; None for anything else."""
+def locate(path: Path, head: Iterable[dict[str, Any]]) -> list[Located]:
+    """Recognises a rollout by its first line; empty for anything else."""
     first = next(iter(head), None)
     if first is None:
-        return None
+        return []
     meta = first.get("payload") if first.get("type") == "session_meta" else None
     if isinstance(meta, dict):
         thread = meta.get("id") or meta.get("session_id")
         if not isinstance(thread, str):
-            return None
+            return []
         parent = meta.get("parent_thread_id") or _deep_parent(meta.get("source"))
         history = meta.get("forked_from_id") if isinstance(meta.get("history_base"), dict) else None
-        return Located(
-            path,
-            NAME,
-            thread,
-            parent=parent if isinstance(parent, str) else None,
-            history=history if isinstance(history, str) else None,
-        )
+        return [
+            Located(
+                path,
+                NAME,
+                thread,
+                parent=parent if isinstance(parent, str) else None,
+                history=history if isinstance(history, str) else None,
+            )
+        ]
     old = isinstance(first.get("id"), str) and "timestamp" in first and "type" not in first
     if old and ("instructions" in first or "git" in first or _has_state(head)):
-        return Located(path, NAME, first["id"])
-    return None
+        return [Located(path, NAME, first["id"])]
+    return []
 
 
 def _deep_parent(source: object) -> object:

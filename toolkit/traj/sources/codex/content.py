@@ -10,23 +10,23 @@ import msgspec
 from msgspec import Raw, Struct
 
 from traj.events import Attachment, Message, ToolCall, Usage
+from traj.sources.about import Meaning
 from traj.sources.codex.wire import MODEL_ITEMS, NOTHING, Part, Payload, RawUsage, text_of
 
 _CALLS = MODEL_ITEMS - {"reasoning", "web_search_call", "image_generation_call"}
 
 
+MEANING = Meaning(cached="inside", written="inside", reasoning="inside")
+
+
 def usage(raw: RawUsage) -> Usage:
-    """The schema's figures; the provider's meaning is the schema's already."""
-    figures = (raw.input_tokens, raw.cached_input_tokens, raw.output_tokens)
-    if not any(figures):
-        return Usage()
-    return Usage(
+    """The schema's figures."""
+    return MEANING.usage(
         raw.input_tokens,
         raw.cached_input_tokens,
-        raw.cache_write_input_tokens,
         raw.output_tokens,
-        raw.reasoning_output_tokens,
-        "partial" if None in figures else "reported",
+        written_tokens=raw.cache_write_input_tokens,
+        reasoning_tokens=raw.reasoning_output_tokens,
     )
 
 
