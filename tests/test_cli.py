@@ -64,7 +64,7 @@ def test_a_damaged_dataset_is_found_and_ends_with_1(tmp_path):
         (["record", "empty.jsonl", "-o", "x", "--no-scrub"], "empty.jsonl: empty file"),
         (["record", "foreign.jsonl", "-o", "x", "--no-scrub"], "not a session log"),
         (["record", "folder", "-o", "x", "--no-scrub"], "folder: no sessions in it"),
-        (["record", "foreign.jsonl", "-o", "x", "--rules", "own.toml"], "give --scrub too"),
+        (["record", "foreign.jsonl", "-o", "x", "--no-scrub", "--rules", "own.toml"], "leave --no-scrub out"),
         (["record", "empty.jsonl", "-o", "x", "--no-scrub", "--format", "odd"], "unknown format"),
         (["record", "empty.jsonl", "-o", "x", "--no-scrub", "--tokenizer", "odd"], "odd"),
         (["validate", "nowhere"], "nowhere: no such dataset folder"),

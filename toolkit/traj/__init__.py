@@ -27,9 +27,10 @@ def load(path: str | Path) -> Dataset:
 
 
 def record(places: Sequence[str | Path], out: str | Path, **options: Any) -> Any:
-    """Records sessions into a dataset: see traj.pipeline.record."""
+    """Records sessions into a dataset, scrubbed unless `scrub=False`: see traj.pipeline.record."""
     from traj.pipeline import record as record_sessions
 
+    options = {"scrub": True, **options}
     return record_sessions([Path(place).expanduser() for place in places], Path(out), **options)
 
 

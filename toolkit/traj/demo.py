@@ -45,8 +45,8 @@ def run(out: Path | None, say: Callable[[str], None]) -> None:
 def _run(folder: Path, say: Callable[[str], None]) -> None:
     began = time.perf_counter()
     dataset_path = folder / "sample.traj"
-    say("$ traj record SAMPLES -o sample.traj --no-scrub")
-    say(recording(record(samples(), dataset_path)))
+    say("$ traj record SAMPLES -o sample.traj")
+    say(recording(record(samples(), dataset_path, scrub=True)))
     dataset = traj.load(dataset_path)
     say("\n$ traj validate sample.traj")
     report = traj.validate(dataset)

@@ -3,6 +3,7 @@
 TrajError                 one line: what, where, remedy
 ├── UsageError            the call is wrong: unknown option, missing or foreign input (exit 2)
 │   └── MissingExtraError an optional dependency is not installed
+├── ScrubError            a secret cannot be removed, or an engine gave up (traj.scrub.found)
 ├── SourceError           a session log could not be read as the format that it claims to be
 └── DatasetError          a dataset is missing, unfinished, damaged, or newer than this version
 """

@@ -75,8 +75,9 @@ def record(
     session that cannot be read is left out and listed in the report.
     """
     if rules is not None and not scrub:
-        raise UsageError(f"{rules}: rules are for scrubbing: give --scrub too")
-    with Means.made(How(__version__, tokenizer, scrub, rules)) as means, _without_gc():
+        raise UsageError(f"{rules}: rules are for scrubbing: leave --no-scrub out")
+    means = Means.of(How(__version__, tokenizer, scrub, rules))
+    with _without_gc():
         return _record(find(places, source_format), places, out, means, jobs, progress)
 
 
@@ -143,7 +144,10 @@ def _old(out: Path, means: Means) -> Manifest:
             f"scrubbed by {rules}" if rules else "not scrubbed"
             for rules in (manifest.scrubbed, means.scrubbed)
         )
-        raise UsageError(f"{out}: was {was}, what is new would be {new}: give another folder")
+        raise UsageError(
+            f"{out}: was {was}, what is new would be {new}: give another folder"
+            + ("" if manifest.scrubbed else ", or traj scrub it first")
+        )
     return replace(manifest, tool_version=__version__)
 
 

@@ -7,6 +7,7 @@ validator's structural checks, `traj schema`, the cards and the docs) asks this 
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -17,7 +18,7 @@ from traj.errors import DatasetError
 if TYPE_CHECKING:
     import pyarrow as pa
 
-VERSION = "1.0"
+VERSION = "1.1"
 TABLES = ("trajectories", "turns", "messages", "tool_calls", "prompts")
 
 
@@ -33,6 +34,7 @@ class Column:
     enum: tuple[str, ...] = ()
     min: int | None = None
     references: str = ""
+    since: str = "1.0"  # the version that has it first
     fields: tuple[Column, ...] = ()
 
 
@@ -79,6 +81,35 @@ def arrow(name: str) -> pa.Schema:
     return pa.schema([_field(column) for column in table(name).columns])
 
 
+@cache
+def names(name: str, version: str = VERSION) -> tuple[str, ...]:
+    """The columns that a table has in a version, in order."""
+    return tuple(c.name for c in table(name).columns if _minor(c.since) <= _minor(version))
+
+
+def is_older(version: str) -> bool:
+    """Whether a version of ours lacks columns that the newest has."""
+    return _minor(version) < _minor(VERSION)
+
+
+def raised(name: str, rows: pa.Table, wanted: Sequence[str] | None = None) -> pa.Table:
+    """Rows of an older version as the newest has them: columns that it lacks are null. `wanted` are
+    the columns to be there, by default all."""
+    import pyarrow as pa
+
+    arrow_schema = arrow(name)
+    found = list(wanted or arrow_schema.names)
+    for column in table(name).columns:
+        field = arrow_schema.field(column.name)
+        if column.name in found and column.name not in rows.column_names and column.nullable:
+            rows = rows.append_column(field, pa.nulls(rows.num_rows, field.type))
+    if "schema_version" in rows.column_names:
+        at = rows.schema.get_field_index("schema_version")
+        version = pa.repeat(pa.scalar(VERSION), rows.num_rows)
+        rows = rows.set_column(at, rows.schema.field(at), version)
+    return rows.select([one for one in found if one in rows.column_names])
+
+
 def check_version(version: str, where: str) -> None:
     """Refuses what a newer major version wrote; a newer minor version only adds columns.
 
@@ -107,6 +138,7 @@ def as_rows() -> list[dict[str, Any]]:
             "enum": list(column.enum),
             "min": column.min,
             "references": column.references or None,
+            "since": column.since,
             "description": column.description,
         }
         for name in TABLES
@@ -126,7 +158,7 @@ def walk(columns: tuple[Column, ...], prefix: str = "") -> list[tuple[str, Colum
 
 def _column(data: dict[str, Any]) -> Column:
     known = {key: data[key] for key in ("name", "type", "description")}
-    for key in ("unit", "nullable", "min", "references"):
+    for key in ("unit", "nullable", "min", "references", "since"):
         if key in data:
             known[key] = data[key]
     return Column(
@@ -134,6 +166,11 @@ def _column(data: dict[str, Any]) -> Column:
         enum=tuple(data.get("enum", ())),
         fields=tuple(_column(field) for field in data.get("fields", ())),
     )
+
+
+def _minor(version: str) -> int:
+    minor = version.partition(".")[2]
+    return int(minor) if minor.isdecimal() else 0
 
 
 def _field(column: Column) -> pa.Field:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache
 from multiprocessing import get_context
 from pathlib import Path
@@ -27,7 +25,6 @@ class How:
     tokenizer: str
     scrub: bool
     rules: Path | None  # a team's own
-    caches: Path | None = None  # folder for what workers need not make again
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,16 +36,9 @@ class Means:
     how: How
 
     @classmethod
-    @contextmanager
-    def made(cls, how: How) -> Iterator[Means]:
-        """Those of a whole run, with a folder for its caches."""
-        with tempfile.TemporaryDirectory(prefix="traj-") as folder:
-            yield cls.of(replace(how, caches=Path(folder)))
-
-    @classmethod
     def of(cls, how: How) -> Means:
         """Those of this process."""
-        detector = open_detector(how.rules, how.caches) if how.scrub else None
+        detector = open_detector(how.rules) if how.scrub else None
         return cls(Counter(open_tokenizer(how.tokenizer)), detector, how)
 
     @property

@@ -73,7 +73,7 @@ def build(
     session.lose("subagent_without_turns", sum(1 for _ in silent))
     session.lose("attachment_payload", sum(len(m.attachments) for m in messages.all))
     session.lose("unmatched_tool_result", messages.unmatched)
-    prompts = _prompts(session, counter)
+    prompts = prompts_of(session, counter)
     turn_rows = turns(session, ordered, messages, {k: v[:2] for k, v in prompts.items()})
     call_rows = tool_calls(session, ordered, messages)
     head = trajectory(
@@ -100,7 +100,7 @@ def build(
     )
 
 
-def _prompts(session: Session, counter: Counter) -> dict[tuple[str, str], Prompt]:
+def prompts_of(session: Session, counter: Counter) -> dict[tuple[str, str], Prompt]:
     """Ids and token counts of the distinct system prompts and tool lists, by kind and content."""
     distinct: dict[tuple[str, str], bytes] = {}
     for lane in session.lanes:

@@ -64,11 +64,17 @@ def trajectory(
         "started_at": _moment(session.started_us),
         "duration_us": _duration(turns, calls, messages, session.started_us),
         "repository": _repository(session.repository),
+        "commit_source": "log" if session.repository and session.repository.commit else None,
+        "license_source": None,
+        "visibility_source": None,
         "language": languages[0] if languages else None,
         "languages": sorted(languages),
+        "languages_source": "tools" if languages else None,
         "use_case": None,
         "use_case_source": None,
         "task": {"url": None, "title": session.title} if session.title else None,
+        "task_url_source": None,
+        "task_title_source": "log" if session.title else None,
         "outcome": "unknown",
         "outcome_source": "none",
         "totals": _totals(turns, calls, messages),
@@ -108,7 +114,7 @@ def _totals(turns: Columns, calls: Columns, messages: Messages) -> dict[str, Any
 def _repository(known: Repository | None) -> dict[str, Any] | None:
     if known is None:
         return None
-    url, host, owner, name = _forge(known.url)
+    url, host, owner, name = forge(known.url)
     return {
         "host": host,
         "owner": owner,
@@ -122,7 +128,7 @@ def _repository(known: Repository | None) -> dict[str, Any] | None:
     }
 
 
-def _forge(url: str | None) -> tuple[str | None, str | None, str | None, str | None]:
+def forge(url: str | None) -> tuple[str | None, str | None, str | None, str | None]:
     """URL without credentials, host, owner and name of a git remote."""
     if not url:
         return None, None, None, None

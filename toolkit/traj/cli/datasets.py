@@ -1,4 +1,4 @@
-"""The commands that make and describe datasets: record, validate, schema, sources, demo."""
+"""The commands that make and describe datasets: record, scrub, validate, schema, sources, demo."""
 
 from __future__ import annotations
 
@@ -14,10 +14,12 @@ from traj.report.text import plain
 
 app = typer.Typer(rich_markup_mode=None)
 
+Rules = Annotated[
+    Path | None, typer.Option(help="TOML: words and patterns of your own, and what may stay.")
+]
 
-@app.command(
-    epilog="Example: traj record ~/.claude/projects ~/.codex/sessions -o my.traj --no-scrub"
-)
+
+@app.command(epilog="Example: traj record ~/.claude/projects ~/.codex/sessions -o my.traj")
 def record(
     sources: Annotated[list[Path], typer.Argument(help="Session logs, or folders of them.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="The dataset folder.")],
@@ -27,10 +29,8 @@ def record(
     scrub: Annotated[
         bool,
         typer.Option("--scrub/--no-scrub", help="Replace secrets and personal data by stand-ins."),
-    ] = False,
-    rules: Annotated[
-        Path | None, typer.Option(help="TOML: words and patterns of your own, and what may stay.")
-    ] = None,
+    ] = True,
+    rules: Rules = None,
     tokenizer: Annotated[
         str, typer.Option(help="A tiktoken encoding, or the path of a tokenizer.json.")
     ] = "o200k_base",
@@ -58,6 +58,27 @@ def record(
     for path, problem in report.problems:
         print(f"traj: {plain(path)}: {plain(problem)}", file=sys.stderr)
     raise typer.Exit(1 if report.problems else 0)
+
+
+@app.command(epilog="Example: traj scrub my.traj --rules own.toml")
+def scrub(
+    dataset: DatasetPath,
+    rules: Rules = None,
+    tokenizer: Annotated[
+        str | None,
+        typer.Option(help="The dataset's tokenizer.json, where its name alone does not find it."),
+    ] = None,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Scrub a dataset that was recorded without, or by older rules."""
+    from traj.report.text import scrubbing
+    from traj.rescrub import scrub_dataset
+    from traj.scrub import open_detector
+
+    report = scrub_dataset(dataset, open_detector(rules), tokenizer)
+    if not quiet:
+        show(report, scrubbing, as_json)
 
 
 @app.command(epilog="Example: traj validate my.traj")

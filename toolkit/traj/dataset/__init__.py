@@ -171,7 +171,7 @@ class Dataset:
             try:
                 # ParquetFile and not read_table: that one loads the dataset layer, and pandas.
                 with self.parquet(file) as parquet:
-                    parts.append(parquet.read(columns=columns))
+                    parts.append(self._newest(name, parquet.read(columns=columns), columns))
             except (OSError, pa.ArrowException) as error:
                 raise DatasetError(f"{self.path / file.path}: {error}") from None
         return pa.concat_tables(parts or [empty])
@@ -218,6 +218,12 @@ class Dataset:
                     waiting[name] = next(stream, None)
             yield trajectory_id, found
 
+    def _newest(self, name: str, rows: pa.Table, columns: Sequence[str] | None) -> pa.Table:
+        """Whatever the dataset's version is, whoever reads it meets the newest."""
+        if schema.is_older(self.manifest.schema_version):
+            return schema.raised(name, rows, columns)
+        return rows
+
     def _by_trajectory(
         self, name: str, split: str | None, columns: Sequence[str] | None
     ) -> Iterator[tuple[str, Span]]:
@@ -228,7 +234,8 @@ class Dataset:
             try:
                 with self.parquet(file) as parquet:
                     for group in range(parquet.num_row_groups):
-                        yield from runs(parquet.read_row_group(group, columns=wanted))
+                        rows = parquet.read_row_group(group, columns=wanted)
+                        yield from runs(self._newest(name, rows, wanted))
             except (OSError, pa.ArrowException) as error:
                 raise DatasetError(f"{self.path / file.path}: {error}") from None
 

@@ -75,7 +75,7 @@ def update(
     In a dataset that is split the others stay where they are; `fresh` is unsplit, until the next
     `traj split` puts each where its family is.
     """
-    same = shards == old.shards
+    same = shards == old.shards and not schema.is_older(old.schema_version)
     dirty = {shard_of(name, shards) for name in touched} if same else set(range(shards))
     kept = [file for file in old.files if same and file.table != "prompts"]
     kept = [file for file in kept if file.shard not in dirty]
@@ -86,7 +86,8 @@ def update(
         before = (row for row in rest.spans(split=split) if row[0] not in touched)
         rows = _merged(before, fresh if split == UNSPLIT else (), prompts)
         files += write_shards(folder, shards, split, rows)
-    merged = Dataset(folder, replace(old, shards=shards, files=tuple(files)))
+    now = replace(old, schema_version=schema.VERSION, shards=shards, files=tuple(files))
+    merged = Dataset(folder, now)
     for split in sorted({file.split for file in files} or {UNSPLIT}):
         wanted = prompts_used(merged, split)
         known = _known(wanted, prompts, Dataset(folder, old))

@@ -47,18 +47,22 @@ class Leaf:
 
 
 def leaves(
-    trajectories: Iterable[tuple[str, Mapping[str, Span]]], prompts: Prompts, secret: bytes
+    trajectories: Iterable[tuple[str, Mapping[str, Span]]],
+    prompts: Prompts,
+    secret: bytes,
+    version: str = schema.VERSION,
 ) -> list[Leaf]:
-    """The leaves of whole trajectories and their prompts, in the tree's order."""
+    """The leaves of whole trajectories and their prompts, in the tree's order; of the columns that
+    a version of the schema has, so that a dataset whose version is raised keeps its root."""
     found = [
         Leaf(table, key_of(table, row), leaf_hash(table, row, secret))
         for _, spans in trajectories
         for table, span in spans.items()
-        for row in plain_rows(span)
+        for row in plain_rows(span, table, version)
     ]
     found += [
         Leaf("prompts", (row["prompt_id"],), leaf_hash("prompts", row, secret))
-        for row in prompt_rows(prompts)
+        for row in prompt_rows(prompts, version)
     ]
     return sorted(found, key=Leaf.order)
 
@@ -87,17 +91,27 @@ def key_of(table: str, row: Mapping[str, Any]) -> tuple[Any, ...]:
     return tuple(row[name] for name in schema.table(table).key)
 
 
-def plain_rows(span: Span) -> list[dict[str, Any]]:
-    """Rows as plain JSON types: times in RFC 3339 with microseconds, integers that JSON numbers do
-    not hold in decimal digits, as text."""
-    return [{name: _plain(value) for name, value in row.items()} for row in span.rows().to_pylist()]
+def plain_rows(span: Span, table: str, version: str) -> list[dict[str, Any]]:
+    """Rows of a version as plain JSON types: times in RFC 3339 with microseconds, integers that
+    JSON numbers do not hold in decimal digits, as text."""
+    known = schema.names(table, version)
+    rows = span.rows().select([name for name in span.table.column_names if name in known])
+    return [
+        {name: _plain(value) for name, value in row.items()} | {"schema_version": version}
+        for row in rows.to_pylist()
+    ]
 
 
-def prompt_rows(prompts: Prompts) -> list[dict[str, Any]]:
+def version_of(said: Mapping[str, Any]) -> str:
+    """The schema version that a commitment's leaves follow."""
+    return str(said.get("schema_version", "1.0"))
+
+
+def prompt_rows(prompts: Prompts, version: str) -> list[dict[str, Any]]:
     """The rows of the prompts table."""
     return [
         {
-            "schema_version": schema.VERSION,
+            "schema_version": version,
             "prompt_id": name,
             "kind": kind,
             "content": content,

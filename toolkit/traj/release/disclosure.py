@@ -77,7 +77,8 @@ def reveal(private: Dataset, trajectories: Sequence[str], out: Path, key_file: P
     if not chosen:
         raise UsageError(f"{private.path}: no trajectory to reveal was named")
     prompts = parts.prompts(ids)
-    found = commitment.leaves(parts.rows(ids, PRIVATE), prompts, secret)
+    version = commitment.version_of(private.manifest.commitment)
+    found = commitment.leaves(parts.rows(ids, PRIVATE), prompts, secret, version)
     if commitment.root(found) != private.manifest.commitment["root"]:
         raise DatasetError(
             f"{private.path}: the private rows are not those that were committed to: they have "
@@ -85,8 +86,9 @@ def reveal(private: Dataset, trajectories: Sequence[str], out: Path, key_file: P
         )
     places = {(leaf.table, leaf.key): place for place, leaf in enumerate(found)}
     own = parts.prompts(chosen)
-    rows = list(_disclosed(parts, chosen, secret, places))
-    rows += [_entry("prompts", row, secret, places) for row in commitment.prompt_rows(own)]
+    rows = list(_disclosed(parts, chosen, secret, places, version))
+    told = commitment.prompt_rows(own, version)
+    rows += [_entry("prompts", row, secret, places) for row in told]
     rows.sort(key=lambda row: row["place"])
     missing = merkle.prove([leaf.hash for leaf in found], [row["place"] for row in rows])
     disclosure = {
@@ -122,7 +124,8 @@ def verify(file: Path, public: Dataset) -> Verdict:
         raise UsageError(f"{file}: {error.strerror}") from None
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise UsageError(f"{file}: not a disclosure ({error!r})") from None
-    problems = [*_places(rows, counts), *_complete(rows, names, counts)]
+    version = commitment.version_of(public.manifest.commitment)
+    problems = [*_places(rows, counts, version), *_complete(rows, names, counts)]
     if not problems:
         problems = list(_root(rows, missing, sum(counts.values()), wanted))
     tally = Counter(row.table for row in rows)
@@ -159,7 +162,7 @@ class _Row:
     row: Row
 
 
-def _places(rows: Sequence[_Row], counts: Mapping[str, int]) -> Iterator[str]:
+def _places(rows: Sequence[_Row], counts: Mapping[str, int], version: str) -> Iterator[str]:
     """Every row stands where the tree has rows of its table, after the one before it, and has that
     table's columns."""
     ends = list(accumulate(counts[name] for name in commitment.TABLES))
@@ -172,7 +175,7 @@ def _places(rows: Sequence[_Row], counts: Mapping[str, int]) -> Iterator[str]:
             yield f"{where} stands where no row of that table was committed to"
         elif row.place <= last:
             yield f"{where} stands out of order, or twice"
-        elif not {column.name for column in schema.table(row.table).columns} <= row.row.keys():
+        elif not set(schema.names(row.table, version)) <= row.row.keys():
             yield f"{where} lacks columns"
         else:
             last = row.place
@@ -234,10 +237,11 @@ def _disclosed(
     chosen: frozenset[str],
     secret: bytes,
     places: Mapping[tuple[str, tuple[Any, ...]], int],
+    version: str,
 ) -> Iterator[Row]:
     for _, spans in parts.rows(chosen, PRIVATE):
         for table, span in spans.items():
-            for row in commitment.plain_rows(span):
+            for row in commitment.plain_rows(span, table, version):
                 yield _entry(table, row, secret, places)
 
 

@@ -16,7 +16,7 @@ from traj.dataset.fingerprint import LOAD, load
 from traj.dataset.sealed import Seal
 from traj.dataset.write import in_order, shard_of, shards_for, write_prompts, write_shards
 from traj.release.parts import Parts
-from traj.schema import TABLES
+from traj.schema import TABLES, VERSION, is_older
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +52,10 @@ def place(parts: Parts, target: Mapping[str, str], to: Destination) -> Manifest:
             files.append(write_prompts(to.folder, split, parts.prompts(ids), to.seal))
         counts = {x: sum(f.rows for f in files if (f.table, f.split) == (x, split)) for x in TABLES}
         facts[split] = {"rows": counts, "fingerprint": load(parts.table("turns", LOAD, ids))}
-    return replace(to.old, shards=shards, files=in_order(files), splits=facts)
+    files_now = in_order(files)
+    return replace(
+        to.old, schema_version=VERSION, shards=shards, files=files_now, splits=facts
+    )
 
 
 Stale = set[tuple[str, int]] | None  # splits and shards; None: all
@@ -60,7 +63,7 @@ Stale = set[tuple[str, int]] | None  # splits and shards; None: all
 
 def _stale(parts: Parts, target: Mapping[str, str], to: Destination, shards: int) -> Stale:
     """Where something is to come or to go."""
-    if to.anew or shards != to.old.shards:
+    if to.anew or shards != to.old.shards or is_older(to.old.schema_version):
         return None
     found = {(file.split, file.shard) for file in to.old.files if file.split not in to.splits}
     for name, split in target.items():

@@ -181,6 +181,7 @@ def _bound(parts: Parts, drawn: Draw, key: SplitKey, measured: list[Distance]) -
     return {
         "algorithm": commitment.ALGORITHM,
         **commitment.PARTS,
+        "schema_version": schema.VERSION,
         "key": key.mark,
         "root": commitment.root(leaves),
         "counts": commitment.counts(leaves),

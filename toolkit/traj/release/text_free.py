@@ -30,6 +30,10 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 _TABLES = ("trajectories", "turns", "tool_calls")
+_LEFT_OUT = (
+    *("started_at", "repository", "commit_source", "license_source", "visibility_source"),
+    *("task", "task_url_source", "task_title_source"),
+)
 Change = Callable[[str, Any], Any]  # of a trajectory (its old id) and a value: the new value
 
 
@@ -58,6 +62,7 @@ def text_free(dataset: Dataset, out: Path, split: str | None = None) -> Dataset:
             files += write_shards(out, shards, its, _rows(tables, chosen))
         bare = replace(
             dataset.manifest,
+            schema_version=schema.VERSION,
             files=in_order(file for file in files if file.table in _TABLES),
             shards=shards,
             splits={},
@@ -88,7 +93,7 @@ class _Mint:
         """What becomes of the columns of a table; the others stay."""
         found: dict[str, Change] = {"trajectory_id": lambda name, _: self._ids[name]}
         if table == "trajectories":
-            found |= dict.fromkeys(("started_at", "repository", "task"), _nothing)
+            found |= dict.fromkeys(_LEFT_OUT, _nothing)
             found["content_sha256"] = lambda name, _: self._digest("content", name)
             found["source"] = self._source
         elif table == "turns":

@@ -30,6 +30,17 @@ def recording(report: Any) -> str:
     return "\n".join(lines)
 
 
+def scrubbing(report: Any) -> str:
+    """What `traj scrub` replaced, by kind, never what it was."""
+    lines = [
+        f"{report.trajectories:,} trajectories scrubbed by rules {report.rules}",
+        f"{report.redactions:,} pieces of text replaced, in {report.changed:,} of them",
+    ]
+    if report.kinds:
+        lines += ["", *table(report.kinds.items(), ("kind", "replaced"), right={1})]
+    return "\n".join(lines)
+
+
 def validation(report: Any) -> str:
     """The outcome of `traj validate`: findings, then a line of sums."""
     lines: list[str] = []

@@ -21,14 +21,10 @@ _NESTED = 2  # Base64 within Base64
 
 
 @cache
-def open_detector(rules: Path | None = None, compiled: Path | None = None) -> Detector:
-    """The detector of this process, made at the first call: takes 3 s.
-
-    `rules` is a team's own file. `compiled` is a private folder in which the engines' rules are
-    kept from one process to the next, which then need 0.4 s; without it nothing is written.
-    """
+def open_detector(rules: Path | None = None) -> Detector:
+    """The detector of this process, made at the first call. `rules` is a team's own file."""
     known = load_rules(rules)
-    return Detector(known, Engines(known.helpers, compiled))
+    return Detector(known, Engines(known.helpers))
 
 
 class Detector:

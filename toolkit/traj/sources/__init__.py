@@ -29,6 +29,7 @@ SOURCES = {
 }
 SUFFIXES = (*LINES, ".json", ".db", ".traj", ".har")  # of files that are opened in folders
 PASSED_OVER = frozenset((".git", "node_modules", "__pycache__"))
+COMPANIONS = ".meta.json"  # of Claude Code's sub-agents: what they say stands in the sessions
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +104,8 @@ def _files(places: Iterable[Path]) -> list[Path]:
 def _inside(place: Path) -> Iterator[Path]:
     for folder, folders, names in os.walk(place):
         folders[:] = [name for name in folders if name not in PASSED_OVER]
-        yield from (Path(folder) / name for name in names if name.endswith(SUFFIXES))
+        logs = (name for name in names if name.endswith(SUFFIXES))
+        yield from (Path(folder) / name for name in logs if not name.endswith(COMPANIONS))
 
 
 def _is_empty(path: Path) -> bool:

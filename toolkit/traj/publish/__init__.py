@@ -1,0 +1,1 @@
+"""Publishing: a dataset to the Hugging Face Hub, and back."""
