@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
+from shutil import copyfile, copytree
 
 import pytest
 
 from conftest import ROOT, SAMPLES
+from traj.sources import SOURCES
 
 
 def traj(*words: object, **over) -> subprocess.CompletedProcess[str]:
@@ -38,10 +41,7 @@ def test_json_is_for_machines(tmp_path):
     assert checked["ok"] is True
     assert len(checked["checks"]) > 50
     assert json.loads(traj("schema", "--json").stdout)["schema_version"] == "1.0"
-    assert {row["format"] for row in json.loads(traj("sources", "--json").stdout)} == {
-        "claude_code",
-        "codex",
-    }
+    assert {row["format"] for row in json.loads(traj("sources", "--json").stdout)} == set(SOURCES)
 
 
 def test_a_damaged_dataset_is_found_and_ends_with_1(tmp_path):
@@ -64,7 +64,10 @@ def test_a_damaged_dataset_is_found_and_ends_with_1(tmp_path):
         (["record", "empty.jsonl", "-o", "x", "--no-scrub"], "empty.jsonl: empty file"),
         (["record", "foreign.jsonl", "-o", "x", "--no-scrub"], "not a session log"),
         (["record", "folder", "-o", "x", "--no-scrub"], "folder: no sessions in it"),
-        (["record", "foreign.jsonl", "-o", "x", "--no-scrub", "--rules", "own.toml"], "leave --no-scrub out"),
+        (
+            ["record", "foreign.jsonl", "-o", "x", "--no-scrub", "--rules", "own.toml"],
+            "leave --no-scrub out",
+        ),
         (["record", "empty.jsonl", "-o", "x", "--no-scrub", "--format", "odd"], "unknown format"),
         (["record", "empty.jsonl", "-o", "x", "--no-scrub", "--tokenizer", "odd"], "odd"),
         (["validate", "nowhere"], "nowhere: no such dataset folder"),
@@ -178,3 +181,28 @@ def sample_codex(tmp_path_factory):
     out = tmp_path_factory.mktemp("codex") / "x.traj"
     assert traj("record", CODEX, "-o", out, "--no-scrub").returncode == 0
     return out
+
+
+def test_discovery_takes_the_agents_folders_and_says_so_first(tmp_path):
+    """--discover looks under home alone; with --dry-run it says what it would take and writes
+    nothing; the numbers are those of the recording."""
+    home = tmp_path / "home"
+    copytree(SAMPLES / "codex", home / ".codex" / "sessions")
+    (home / "other").mkdir()
+    log = next(CODEX.rglob("*.jsonl"))
+    copyfile(log, home / "other" / log.name)
+    environment = {**os.environ, "HOME": str(home)}
+    dry = traj("record", "--discover", "--dry-run", "--json", env=environment)
+    found = json.loads(dry.stdout)["sessions"]
+    assert found
+    assert all(".codex" in file for session in found for file in session["files"])
+    out = tmp_path / "x.traj"
+    done = traj("record", "--discover", "-o", out, "--no-scrub", "--json", env=environment)
+    assert json.loads(done.stdout)["recorded"] == len(found)
+    assert (
+        "sessions would be taken"
+        in traj("record", "--discover", "--dry-run", env=environment).stdout
+    )
+    nothing = traj("record", "--discover", "-o", out, env={**os.environ, "HOME": str(tmp_path)})
+    assert nothing.returncode == 2
+    assert "no agent's sessions" in nothing.stderr

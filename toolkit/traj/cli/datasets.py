@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from traj.cli.options import AsJson, DatasetPath, Quiet, progress_bar
+from traj.errors import UsageError
 from traj.report.output import show
 from traj.report.text import plain
 
@@ -21,8 +22,18 @@ Rules = Annotated[
 
 @app.command(epilog="Example: traj record ~/.claude/projects ~/.codex/sessions -o my.traj")
 def record(
-    sources: Annotated[list[Path], typer.Argument(help="Session logs, or folders of them.")],
-    out: Annotated[Path, typer.Option("--out", "-o", help="The dataset folder.")],
+    sources: Annotated[
+        list[Path] | None, typer.Argument(help="Session logs, or folders of them.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="The dataset folder.", show_default=False)
+    ] = None,
+    discover: Annotated[
+        bool, typer.Option("--discover", help="Take the known agents' folders under home, too.")
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would be taken, and write nothing.")
+    ] = False,
     source_format: Annotated[
         str | None, typer.Option("--format", help="Take the logs as this format.")
     ] = None,
@@ -42,9 +53,18 @@ def record(
     from traj.pipeline import record as record_sessions
     from traj.report.text import recording
 
+    places = _places(sources or [], discover)
+    if dry_run:
+        from traj.report.text import preview
+        from traj.sources import find
+
+        show(find(places, source_format), preview, as_json)
+        return
+    if out is None:
+        raise UsageError("say where the dataset is to be: -o DATASET")
     with progress_bar("recording", quiet or as_json) as progress:
         report = record_sessions(
-            sources,
+            places,
             out,
             source_format=source_format,
             tokenizer=tokenizer,
@@ -58,6 +78,20 @@ def record(
     for path, problem in report.problems:
         print(f"traj: {plain(path)}: {plain(problem)}", file=sys.stderr)
     raise typer.Exit(1 if report.problems else 0)
+
+
+def _places(named: list[Path], discover: bool) -> list[Path]:
+    """What is to be recorded. Raises UsageError where that is nothing."""
+    from traj.sources import discover as agents_folders
+
+    places = [*named, *(agents_folders(Path.home()) if discover else ())]
+    if not places:
+        raise UsageError(
+            "no agent's sessions under your home directory: name logs or folders"
+            if discover
+            else "name session logs or folders of them, or say --discover"
+        )
+    return places
 
 
 @app.command(epilog="Example: traj scrub my.traj --rules own.toml")
@@ -112,11 +146,11 @@ def schema(as_json: AsJson = False) -> None:
 
 @app.command(epilog="Example: traj sources")
 def sources(as_json: AsJson = False) -> None:
-    """List the session formats that traj reads."""
-    from traj.report.text import source_table
+    """List the session formats that traj reads, and what each can and cannot tell."""
+    from traj.report.sources import source_list
     from traj.sources import describe
 
-    show(describe(), source_table, as_json)
+    show(describe(), source_list, as_json)
 
 
 @app.command(epilog="Example: traj demo -o demo")

@@ -12,7 +12,7 @@ Salts are what keeps the rows secret: without them anybody could try out guesses
 from __future__ import annotations
 
 import hmac
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -58,11 +58,11 @@ def leaves(
         Leaf(table, key_of(table, row), leaf_hash(table, row, secret))
         for _, spans in trajectories
         for table, span in spans.items()
-        for row in plain_rows(span, table, version)
+        for row in of_version(version, table, plain_rows(span))
     ]
     found += [
         Leaf("prompts", (row["prompt_id"],), leaf_hash("prompts", row, secret))
-        for row in prompt_rows(prompts, version)
+        for row in of_version(version, "prompts", prompt_rows(prompts))
     ]
     return sorted(found, key=Leaf.order)
 
@@ -91,27 +91,32 @@ def key_of(table: str, row: Mapping[str, Any]) -> tuple[Any, ...]:
     return tuple(row[name] for name in schema.table(table).key)
 
 
-def plain_rows(span: Span, table: str, version: str) -> list[dict[str, Any]]:
-    """Rows of a version as plain JSON types: times in RFC 3339 with microseconds, integers that
-    JSON numbers do not hold in decimal digits, as text."""
-    known = schema.names(table, version)
-    rows = span.rows().select([name for name in span.table.column_names if name in known])
-    return [
-        {name: _plain(value) for name, value in row.items()} | {"schema_version": version}
-        for row in rows.to_pylist()
-    ]
+def plain_rows(span: Span) -> list[dict[str, Any]]:
+    """Rows as plain JSON types: times in RFC 3339 with microseconds, integers that JSON numbers do
+    not hold in decimal digits, as text."""
+    return [{name: _plain(value) for name, value in row.items()} for row in span.rows().to_pylist()]
 
 
 def version_of(said: Mapping[str, Any]) -> str:
-    """The schema version that a commitment's leaves follow."""
+    """The schema version that the leaves of a manifest's commitment follow."""
     return str(said.get("schema_version", "1.0"))
 
 
-def prompt_rows(prompts: Prompts, version: str) -> list[dict[str, Any]]:
+def of_version(
+    version: str, table: str, rows: Iterable[dict[str, Any]]
+) -> Iterator[dict[str, Any]]:
+    """Plain rows as a version of the schema has them, where the newest has more columns."""
+    known = frozenset(schema.names(table, version))
+    for row in rows:
+        own = {name: value for name, value in row.items() if name in known}
+        yield own | {"schema_version": version}
+
+
+def prompt_rows(prompts: Prompts) -> list[dict[str, Any]]:
     """The rows of the prompts table."""
     return [
         {
-            "schema_version": version,
+            "schema_version": schema.VERSION,
             "prompt_id": name,
             "kind": kind,
             "content": content,

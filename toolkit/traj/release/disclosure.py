@@ -87,7 +87,7 @@ def reveal(private: Dataset, trajectories: Sequence[str], out: Path, key_file: P
     places = {(leaf.table, leaf.key): place for place, leaf in enumerate(found)}
     own = parts.prompts(chosen)
     rows = list(_disclosed(parts, chosen, secret, places, version))
-    told = commitment.prompt_rows(own, version)
+    told = commitment.of_version(version, "prompts", commitment.prompt_rows(own))
     rows += [_entry("prompts", row, secret, places) for row in told]
     rows.sort(key=lambda row: row["place"])
     missing = merkle.prove([leaf.hash for leaf in found], [row["place"] for row in rows])
@@ -241,7 +241,8 @@ def _disclosed(
 ) -> Iterator[Row]:
     for _, spans in parts.rows(chosen, PRIVATE):
         for table, span in spans.items():
-            for row in commitment.plain_rows(span, table, version):
+            own = commitment.plain_rows(span)
+            for row in commitment.of_version(version, table, own):
                 yield _entry(table, row, secret, places)
 
 

@@ -53,9 +53,7 @@ def place(parts: Parts, target: Mapping[str, str], to: Destination) -> Manifest:
         counts = {x: sum(f.rows for f in files if (f.table, f.split) == (x, split)) for x in TABLES}
         facts[split] = {"rows": counts, "fingerprint": load(parts.table("turns", LOAD, ids))}
     files_now = in_order(files)
-    return replace(
-        to.old, schema_version=VERSION, shards=shards, files=files_now, splits=facts
-    )
+    return replace(to.old, schema_version=VERSION, shards=shards, files=files_now, splits=facts)
 
 
 Stale = set[tuple[str, int]] | None  # splits and shards; None: all

@@ -11,7 +11,11 @@ def show(value: Any, as_text: Callable[[Any], str], as_json: bool) -> None:
     if as_json:
         import orjson
 
-        plain = value.to_dict() if hasattr(value, "to_dict") else value
+        plain = [_plain(item) for item in value] if isinstance(value, list) else _plain(value)
         print(orjson.dumps(plain, option=orjson.OPT_INDENT_2, default=str).decode())
     else:
         print(as_text(value))
+
+
+def _plain(value: Any) -> Any:
+    return value.to_dict() if hasattr(value, "to_dict") else value

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from traj.sources import Described
+    from traj.sources import Found
 
 
 def recording(report: Any) -> str:
@@ -22,12 +22,30 @@ def recording(report: Any) -> str:
     if report.losses:
         lines += ["", "what the dataset does not hold:"]
         lines += table(report.losses.items(), ("loss", "count"), right={1})
-    if report.passed_over:
-        lines += ["", f"passed over {len(report.passed_over)} files, no sessions to take:"]
-        lines += [f"  {plain(path)}: {plain(reason)}" for path, reason in report.passed_over[:5]]
-        if len(report.passed_over) > 5:
-            lines.append("  ... (--json lists all)")
-    return "\n".join(lines)
+    return "\n".join([*lines, *_passed_over(report.passed_over)])
+
+
+def _passed_over(files: Sequence[tuple[object, str]]) -> list[str]:
+    if not files:
+        return []
+    lines = ["", f"passed over {len(files)} files, no sessions to take:"]
+    lines += [f"  {plain(str(path))}: {plain(reason)}" for path, reason in files[:5]]
+    return [*lines, "  ... (--json lists all)"] if len(files) > 5 else lines
+
+
+def preview(found: Found) -> str:
+    """What `traj record --dry-run` would take, by format and folder."""
+    sessions: dict[tuple[str, str], list[int]] = {}
+    for session in found.sessions:
+        folder = str(session.parts[0].path.parent)
+        sessions.setdefault((session.format, folder), []).append(session.bytes)
+    rows = [
+        (name, len(sizes), _bytes(sum(sizes)), folder)
+        for (name, folder), sizes in sorted(sessions.items())
+    ]
+    lines = table(rows, ("format", "sessions", "read", "in"), right={1, 2})
+    lines.append(f"{len(found.sessions):,} sessions would be taken; nothing was written")
+    return "\n".join([*lines, *_passed_over(found.refused)])
 
 
 def scrubbing(report: Any) -> str:
@@ -72,11 +90,6 @@ def schema_table(schema: dict[str, Any]) -> str:
     for name, rows in by_table.items():
         lines += ["", name, *table(rows, ("column", "type", "unit", "meaning"))]
     return "\n".join(lines)
-
-
-def source_table(found: Sequence[Described]) -> str:
-    """The session formats."""
-    return "\n".join(table([(row.format, row.reads) for row in found], ("format", "reads")))
 
 
 def table(

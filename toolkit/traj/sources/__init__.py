@@ -16,6 +16,9 @@ from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
+from typing import Any
+
+from msgspec import to_builtins
 
 from traj.errors import SourceError, UsageError
 from traj.events import Session, SourceFile
@@ -62,6 +65,26 @@ class Found:
 
     sessions: tuple[SessionFiles, ...]
     refused: tuple[tuple[Path, str], ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON types."""
+        sessions = [
+            {
+                "format": session.format,
+                "session_id": session.session_id,
+                "files": list(dict.fromkeys(str(part.path) for part in session.parts)),
+                "bytes": session.bytes,
+            }
+            for session in self.sessions
+        ]
+        refused = [{"file": str(path), "reason": reason} for path, reason in self.refused]
+        return {"sessions": sessions, "refused": refused}
+
+
+def discover(home: Path) -> list[Path]:
+    """The folders under a home directory in which the known agents keep their sessions."""
+    places = (home / place for known in describe() for place in known.about.places)
+    return [place for place in dict.fromkeys(places) if place.exists()]
 
 
 def find(places: Iterable[Path], only: str | None = None) -> Found:
@@ -190,6 +213,10 @@ class Described:
     format: str
     reads: str
     about: About
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON types."""
+        return {"format": self.format, "reads": self.reads, **to_builtins(self.about)}
 
 
 def describe() -> list[Described]:

@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from traj.publish.card import markup
 from traj.publish.card.frames import Frames
 from traj.publish.card.markup import code, count, fenced, folded, share, span, table
 from traj.publish.card.names import Names
@@ -177,7 +176,7 @@ TOOLS = Sheet(
 
 def _by(column: str) -> Sheet:
     query = (
-        f"select coalesce({column}, '{markup.UNKNOWN}'), count(*), sum(totals.turns) "
+        f"select {column}, count(*), sum(totals.turns) "
         f"from trajectories group by {column} order by count(*) desc, {column}"
     )
     figure = Figure(f"by {column}", query, (code, count, count))
@@ -205,9 +204,7 @@ COLUMNS_OF_VIEWS = ("trajectories", "turns", "messages", "tool_calls", "prompts"
 
 def queries(names: Names, sheets: Sequence[Sheet]) -> list[str]:
     """Every figure's line of SQL, for DuckDB."""
-    return folded(
-        "Every figure above, computed again (DuckDB)", fenced("sql", _sql(names, sheets))
-    )
+    return folded("Every figure above, computed again (DuckDB)", fenced("sql", _sql(names, sheets)))
 
 
 def _sql(names: Names, sheets: Sequence[Sheet]) -> Iterator[str]:

@@ -15,7 +15,9 @@ _LONGEST = 80  # characters of a foreign word
 
 
 def code(text: object) -> str:
-    """A foreign word as a code span."""
+    """A foreign word as a code span; what is not known is said so."""
+    if text is None:
+        return UNKNOWN
     word = inert(str(text))
     return f"`{word}`" if word else "(empty)"
 
