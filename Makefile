@@ -16,5 +16,6 @@ test:
 # The pages that are made from the code; a test holds them to it.
 docs:
 	python -m traj.report.exports > docs/targets.md
+	python -m traj.report.sources > docs/sources.md
 
 .PHONY: check docs format test

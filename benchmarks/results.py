@@ -225,11 +225,37 @@ def engine_tables(result: dict[str, Any]) -> str:
     return "\n\n".join([_machine(result), about, table(header, rows), verdict]) + "\n"
 
 
+def scrub_tables(result: dict[str, Any]) -> str:
+    """What `scrub.py` measured."""
+    fast, found = result["speed"], result["recall"]
+    contexts, planted = found["contexts"], found["planted"]
+    rows = [[kind, *(counts[c] for c in contexts)] for kind, counts in found["gone"].items()]
+    sums = [sum(int(row[place]) for row in rows) for place in range(1, len(contexts) + 1)]
+    whole = planted * len(rows) * len(contexts)
+    about = (
+        f"{fast['megabytes_per_s']:.1f} MB/s of text: {fast['bytes'] / 1e6:.1f} MB, "
+        f"{fast['distinct_bytes'] / 1e6:.1f} MB of it distinct, of {fast['sessions']} "
+        f"{fast['kind']} sessions ({fast['source_bytes'] / 1e6:.1f} MB of logs) in "
+        f"{fast['wall_s']:.2f} s, {fast['floor_ratio']:.1f} times kingfisher alone. "
+        f"Start-up {fast['start_s']:.1f} s, with compiled rules kept "
+        f"{fast['start_from_cache_s']:.1f} s."
+    )
+    return "\n\n".join(
+        [
+            _machine(result),
+            f"**Speed**: {about}",
+            f"**Found**: {sum(sums)} of {whole} planted secrets ({sum(sums) / whole:.2%}).",
+            table(["kind", *contexts], [*rows, ["all", *sums]]),
+        ]
+    )
+
+
 TABLES = {
     "record": record_tables,
     "peers": peer_tables,
     "export": export_tables,
     "real_engine": engine_tables,
+    "scrub": scrub_tables,
 }
 
 

@@ -23,7 +23,7 @@ from statistics import median
 from typing import Any
 
 from benchmarks import corpus, measure
-from benchmarks.results import table
+from benchmarks.results import scrub_tables
 
 ROUNDS = 5
 SEEDS = 20
@@ -109,30 +109,6 @@ def recall() -> dict[str, Any]:
     }
 
 
-def tables(result: dict[str, Any]) -> str:
-    """The results as Markdown."""
-    fast, found = result["speed"], result["recall"]
-    contexts, planted = found["contexts"], found["planted"]
-    rows = [[kind, *(counts[c] for c in contexts)] for kind, counts in found["gone"].items()]
-    sums = [sum(int(row[place]) for row in rows) for place in range(1, len(contexts) + 1)]
-    whole = planted * len(rows) * len(contexts)
-    about = (
-        f"{fast['megabytes_per_s']:.1f} MB/s of text: {fast['bytes'] / 1e6:.1f} MB, "
-        f"{fast['distinct_bytes'] / 1e6:.1f} MB of it distinct, of {fast['sessions']} "
-        f"{fast['kind']} sessions ({fast['source_bytes'] / 1e6:.1f} MB of logs) in "
-        f"{fast['wall_s']:.2f} s, {fast['floor_ratio']:.1f} times kingfisher alone. "
-        f"Start-up {fast['start_s']:.1f} s, with compiled rules kept "
-        f"{fast['start_from_cache_s']:.1f} s."
-    )
-    return "\n\n".join(
-        [
-            f"**Speed**: {about}",
-            f"**Found**: {sum(sums)} of {whole} planted secrets ({sum(sums) / whole:.2%}).",
-            table(["kind", *contexts], [*rows, ["all", *sums]]),
-        ]
-    )
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--json", type=Path, help="file for the result")
@@ -147,7 +123,7 @@ def main() -> None:
     }
     if options.json:
         measure.write_json(options.json, result)
-    print(tables(result))
+    print(scrub_tables(result))
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from shutil import copyfile, copytree
 import pytest
 
 from conftest import ROOT, SAMPLES
+from traj.schema import VERSION
 from traj.sources import SOURCES
 
 
@@ -40,7 +41,7 @@ def test_json_is_for_machines(tmp_path):
     checked = json.loads(traj("validate", tmp_path / "x.traj", "--json").stdout)
     assert checked["ok"] is True
     assert len(checked["checks"]) > 50
-    assert json.loads(traj("schema", "--json").stdout)["schema_version"] == "1.0"
+    assert json.loads(traj("schema", "--json").stdout)["schema_version"] == VERSION
     assert {row["format"] for row in json.loads(traj("sources", "--json").stdout)} == set(SOURCES)
 
 

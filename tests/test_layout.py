@@ -11,7 +11,9 @@ import pytest
 from conftest import ROOT
 from traj.exporters import TARGETS, describe
 from traj.report.exports import targets_markdown
+from traj.report.sources import page
 from traj.sources import SOURCES
+from traj.sources import describe as described
 
 MODULES = sorted((ROOT / "toolkit" / "traj").rglob("*.py"))
 LONGEST = 300
@@ -50,6 +52,18 @@ def test_every_registered_module_is_there(dotted):
 def test_the_page_of_targets_is_what_the_code_says():
     """docs/targets.md is made from the targets' own words (`make docs`)."""
     assert (ROOT / "docs" / "targets.md").read_text() == targets_markdown(describe())
+
+
+def test_the_page_of_sources_is_what_the_code_says():
+    """docs/sources.md is made from the sources' own words (`make docs`)."""
+    assert (ROOT / "docs" / "sources.md").read_text() == page(described())
+
+
+def test_every_source_is_held_apart_from_the_others():
+    """The import contract between sources names all of them."""
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]
+    apart = next(one for one in contracts["contracts"] if "Sources" in one["name"])
+    assert set(apart["modules"]) == set(SOURCES.values())
 
 
 def test_every_target_is_held_apart_from_the_others():

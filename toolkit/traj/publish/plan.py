@@ -15,7 +15,7 @@ from pathlib import Path
 
 from traj.dataset import MANIFEST, SEALED, Dataset, Manifest
 from traj.errors import DatasetError
-from traj.publish.card import Names
+from traj.publish.card.names import Names
 from traj.release import public_manifest
 from traj.schema import TABLES
 

@@ -25,11 +25,12 @@ _PAGE = """\
 
 Made from the sources' own words: `python -m traj.report.sources > docs/sources.md`.
 
-`traj record` tells formats by what is in the files. Providers count differently: cached tokens stand
-inside the input figure or beside it, reasoning inside the output figure or beside it. In a dataset
-input always includes what was cached, output always includes reasoning; the columns below say what
-the format itself means, and conversion follows them (`Meaning` in `traj.sources.about`). A clock is
-`measured` on the wire, `logged` by the agent, `derived` from neighbouring time stamps, or `none`.
+`traj record` tells formats by what is in the files. Providers count differently: cached tokens
+stand inside the input figure or beside it, reasoning inside the output figure or beside it. In a
+dataset input always includes what was cached, output always includes reasoning; the columns below
+say what the format itself means, and conversion follows them (`Meaning` in `traj.sources.about`).
+A clock is `measured` on the wire, `logged` by the agent, `derived` from neighbouring time stamps,
+or `none`.
 """
 
 
@@ -43,8 +44,7 @@ def _lines(one: Described) -> list[str]:
     lines = [
         f"{one.format}  {about.agents}",
         f"    {_LENGTHS[about.lengths]}; {_meant(about)}",
-        f"    requests {_clock(about.turn_clock)}, tools {_clock(about.tool_clock)}; "
-        f"tried on {_SEEN[about.seen]}",
+        f"    {_times(about)}; tried on {_SEEN[about.seen]}",
     ]
     if about.places:
         lines.append("    kept in " + ", ".join(f"~/{place}" for place in about.places))
@@ -52,6 +52,10 @@ def _lines(one: Described) -> list[str]:
         wrapped = textwrap.wrap("lacks " + "; ".join(about.lacks), 94)
         lines += [f"    {line}" for line in wrapped]
     return lines
+
+
+def _times(about: About) -> str:
+    return f"requests {_clock(about.turn_clock)}, tools {_clock(about.tool_clock)}"
 
 
 def _meant(about: About) -> str:
