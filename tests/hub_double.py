@@ -112,6 +112,7 @@ class Hub:
         self.url = ""
         self.storage = ""  # another origin, as the real one's storage is
         self.fault: Fault | None = None
+        self.between: tuple[int, Callable[[], None]] | None = None  # done before that request
         self.seen = 0  # requests since the fault was set
         self._hrefs: dict[str, tuple[Repo, str, int]] = {}  # a secret: what may be put there
 
@@ -127,9 +128,7 @@ class Hub:
 
     def sent(self) -> int:
         """Bytes of files that arrived: large ones, and those within commits."""
-        return sum(
-            one.bytes for one in self.log if one.method == "PUT" or "/commit/" in one.path
-        )
+        return sum(one.bytes for one in self.log if one.method == "PUT" or "/commit/" in one.path)
 
     def writes(self) -> list[str]:
         """The requests that change something, in order."""
@@ -170,7 +169,7 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         self._serve()
 
-    do_HEAD = do_POST = do_PUT = do_DELETE = do_GET
+    do_HEAD = do_POST = do_PUT = do_DELETE = do_GET  # noqa: N815 (http.server's names)
 
     def _serve(self) -> None:
         length = int(self.headers.get("Content-Length") or 0)
@@ -182,7 +181,7 @@ class _Handler(BaseHTTPRequestHandler):
                 answer = self._answer(body)
             if after:
                 after()
-                raise _CutError
+                raise _CutError  # noqa: TRY301
         except (_CutError, ConnectionError):
             self.close_connection = True
             self.connection.shutdown(socket.SHUT_RDWR)
@@ -204,6 +203,8 @@ class _Handler(BaseHTTPRequestHandler):
             path = unquote(urlsplit(self.path).path)
             hub.log.append(Request(self.command, path, size, bool(self._token())))
             number, hub.seen = hub.seen, hub.seen + 1
+            if hub.between and hub.between[0] == number:
+                hub.between[1]()
             if hub.fault is None or number < hub.fault[0]:
                 return None
             at, when, do = hub.fault
@@ -301,9 +302,8 @@ class _Handler(BaseHTTPRequestHandler):
         if text.startswith("---\n"):
             try:
                 front = yaml.safe_load(text[4:].partition("\n---")[0]) or {}
-                for config in front.get("configs", ()):
-                    if "config_name" not in config:
-                        errors.append({"message": '"configs[0].config_name" is required'})
+                unnamed = [one for one in front.get("configs", ()) if "config_name" not in one]
+                errors += [{"message": '"config_name" is required'} for _ in unnamed]
             except yaml.YAMLError as error:
                 errors.append({"message": str(error)})
         return _Answer(400 if errors else 200, {"errors": errors, "warnings": []})

@@ -1,7 +1,7 @@
 """traj: recorded coding-agent sessions as datasets that any inference benchmark can replay.
 
 traj.record(["~/.claude/projects"], "my.traj")     sessions to a dataset
-traj.load("my.traj")                               open a dataset
+traj.load("my.traj")                               open a dataset; "org/name": from the Hub
 traj.validate(dataset)                             prove it sound
 traj.export(dataset, "aiperf-dag", "out/")         files for a harness
 """
@@ -19,11 +19,27 @@ __version__ = "0.1.0"
 __all__ = ["export", "load", "record", "validate"]
 
 
-def load(path: str | Path) -> Dataset:
-    """Opens a dataset folder. Raises traj.errors.DatasetError."""
-    from traj.dataset import Dataset
+def load(
+    path: str | Path, *, revision: str | None = None, identity: str | Path | None = None
+) -> Dataset:
+    """Opens a dataset folder, or one that was published: "org/name" on the Hugging Face Hub, where
+    no folder is called so (`revision` is its version, by default the newest). `identity` names the
+    file of keys for an encrypted one. A Path never goes to the network.
 
-    return Dataset.open(path)
+    Raises traj.errors.DatasetError where there is none, UsageError where it cannot be opened.
+    """
+    from traj.dataset import Dataset
+    from traj.errors import UsageError
+
+    remote = isinstance(path, str) and not Path(path).exists()
+    if remote:
+        from traj.publish.fetch import REPOSITORY, fetch
+
+        if REPOSITORY.fullmatch(str(path)):
+            return fetch(str(path), revision=revision, identity=identity)
+    if revision is not None:
+        raise UsageError(f"{path}: only a dataset on the Hugging Face Hub has revisions")
+    return Dataset.open(path, identity)
 
 
 def record(places: Sequence[str | Path], out: str | Path, **options: Any) -> Any:

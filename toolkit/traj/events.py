@@ -88,6 +88,7 @@ class Turn(Struct, frozen=True):
     clock: str = "none"  # measured, logged, derived, none
     system: str | None = None
     tools: str | None = None  # JSON text
+    ideal_cached_tokens: int | None = None  # where there is no text: what an ideal cache would hold
     earlier_reasoning: str = "unknown"  # kept, dropped, encrypted, unknown
     stop_reason: str | None = None
     status: str = "ok"  # ok, error, cancelled
@@ -176,6 +177,7 @@ class Session(Struct):
     repository: Repository | None = None
     title: str | None = None
     usage: Usage | None = None  # of the whole session, where the source has no other figures
+    has_text: bool = True  # False: lengths and times alone, no lane has a message
     losses: dict[str, int] = field(default_factory=dict)  # kind to count
 
     def lose(self, kind: str, count: int = 1) -> None:

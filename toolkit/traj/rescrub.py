@@ -13,7 +13,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from traj import __version__
+from traj import __version__, schema
 from traj.build import prompts_of
 from traj.build.lanes import Request
 from traj.build.messages import Messages
@@ -86,6 +86,7 @@ def scrub_dataset(path: Path, detector: Detector, tokenizer: str | None = None) 
         files.append(writing.write_prompts(path, UNSPLIT, fresh))
         scrubbed = replace(
             manifest,
+            schema_version=schema.VERSION,
             tool_version=__version__,
             scrubbed=detector.version,
             files=writing.in_order(files),

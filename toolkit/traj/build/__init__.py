@@ -24,6 +24,7 @@ from traj.events import Session, Turn
 # What tells an answer from all others: the provider's id, and when it ended (epoch microseconds).
 # Copies keep both; some gateways and hand-made logs give the same id twice.
 AnswerKey = tuple[str, int | None]
+NO_TEXT = "no_text"  # the loss that marks trajectories of lengths and times alone
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +74,8 @@ def build(
     session.lose("subagent_without_turns", sum(1 for _ in silent))
     session.lose("attachment_payload", sum(len(m.attachments) for m in messages.all))
     session.lose("unmatched_tool_result", messages.unmatched)
+    if not session.has_text:
+        session.lose(NO_TEXT, len(ordered))
     prompts = prompts_of(session, counter)
     turn_rows = turns(session, ordered, messages, {k: v[:2] for k, v in prompts.items()})
     call_rows = tool_calls(session, ordered, messages)

@@ -47,7 +47,7 @@ def trajectory(
     """The one row of a session, with its id."""
     languages = _languages(messages)
     row = {
-        "content_sha256": messages.content_sha256(),
+        "content_sha256": messages.content_sha256() if session.has_text else _content(session),
         "split": None,
         "source": {
             "format": session.format,
@@ -83,6 +83,12 @@ def trajectory(
         "losses": sorted(session.losses.items()),
     }
     return Columns.of_rows("trajectories", [row])
+
+
+def _content(session: Session) -> str:
+    """In place of a hash over messages, where there are none: one over the files that were read."""
+    lines = sorted(f"{file.sha256}\n" for file in session.files)
+    return hashlib.sha256(f"{session.session_id}\n{''.join(lines)}".encode()).hexdigest()
 
 
 def _moment(time: int | None) -> datetime | None:

@@ -79,15 +79,22 @@ def turns(
         system = prompts.get(("system", turn.system or ""))
         tools = prompts.get(("tools", turn.tools or ""))
         front = [prompt for prompt in (tools, system) if prompt is not None]
-        counted, cached, output = lengths.of(request, front)
+        counted: int | None
+        cached: int | None
+        output: int | None
+        if session.has_text:
+            counted, cached, output = lengths.of(request, front)
+        else:  # nothing to count: what an ideal cache would hold is the source's to say
+            counted, cached, output = None, turn.ideal_cached_tokens, None
         start, end = times[request.key]
         first = since(turn.first_token_us, base)
         if first is not None and (start is None or end is None or not start <= first <= end):
             first = None
         delay, tool, user = _delay(session, request, by_key, times)
         unseen = None
-        if request.reason is not None and usage.input_tokens is not None:
-            unseen = usage.input_tokens - counted
+        reported = usage.input_tokens
+        if request.reason is not None and reported is not None and counted is not None:
+            unseen = reported - counted
         sampling = turn.sampling
         rows.append(
             {

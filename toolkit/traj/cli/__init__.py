@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from traj import __version__
-from traj.cli import datasets, exports, release, tools
+from traj.cli import datasets, exports, labels, publishing, release, replays, tools
 from traj.errors import TrajError
 from traj.report.text import plain
 
@@ -24,7 +24,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for commands in (datasets, exports, release):
+for commands in (datasets, exports, labels, release, publishing, replays):
     app.add_typer(commands.app)
 app.add_typer(tools.app, name="tools")
 

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from traj.cli import options
 from traj.cli.options import AsJson, Quiet
 from traj.errors import UsageError
 from traj.report.output import show
@@ -23,40 +24,24 @@ def export(
         str | None, typer.Option("--format", "-f", help="The harness's format: see --list.")
     ] = None,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="The folder to write.")] = None,
-    split: Annotated[str | None, typer.Option(help="Only this split.")] = None,
-    sample: Annotated[int | None, typer.Option(help="This many trajectories, by the seed.")] = None,
+    split: options.Split = None,
+    sample: options.Sample = None,
     model: Annotated[
         str | None, typer.Option(help="Model name to write instead of the recorded one.")
     ] = None,
-    tokenizer: Annotated[
-        str | None, typer.Option(help="Count anew: an encoding, or a tokenizer.json.")
-    ] = None,
-    lengths: Annotated[
-        str, typer.Option(help="recorded: fill what the record lacks. text: send what it holds.")
-    ] = "recorded",
-    output: Annotated[
-        str, typer.Option(help="Answers forced to their recorded length, or capped at it.")
-    ] = "forced",
-    max_context: Annotated[
-        int | None, typer.Option(help="End a trajectory before a request of more tokens.")
-    ] = None,
-    tool_time: Annotated[
-        str, typer.Option(help="recorded, baseline, baseline:PROFILE, scaled:X or none.")
-    ] = "recorded",
-    user_time: Annotated[
-        str | None, typer.Option(help="Waiting for a person: recorded, none or cap:SECONDS.")
-    ] = None,
-    prefix: Annotated[
-        str, typer.Option(help="Fresh text: aa, shared-system, mlperf, context or none.")
-    ] = "none",
-    prefix_tokens: Annotated[int, typer.Option(help="Length of a prefix.")] = 64,
-    prefix_align: Annotated[
-        int, typer.Option(help="Round it up to whole blocks of this many tokens.")
-    ] = 1,
+    tokenizer: options.Tokenizer = None,
+    lengths: options.Lengths = "recorded",
+    output: options.Output = "forced",
+    max_context: options.MaxContext = None,
+    tool_time: options.ToolTime = "recorded",
+    user_time: options.UserTime = None,
+    prefix: options.Prefix = "none",
+    prefix_tokens: options.PrefixTokens = 64,
+    prefix_align: options.PrefixAlign = 1,
     phases: Annotated[int, typer.Option(help="Write this many file sets.")] = 1,
     plays: Annotated[int, typer.Option(help="Times to play a trajectory in a phase.")] = 1,
-    run: Annotated[str, typer.Option(help="Name of the run: another one, other prefixes.")] = "",
-    seed: Annotated[str, typer.Option(help="What all that is drawn is drawn from.")] = "0",
+    run: options.RunName = "",
+    seed: options.Seed = "0",
     text_free: Annotated[bool, typer.Option(help="parquet: no messages, no prompts.")] = False,
     overwrite: Annotated[bool, typer.Option(help="Replace an earlier export.")] = False,
     list_targets: Annotated[bool, typer.Option("--list", help="Describe the targets.")] = False,

@@ -17,6 +17,7 @@ from traj import schema
 from traj.build import Built
 from traj.dataset import MANIFEST, SEALED, TRAJECTORY_TABLES, DataFile, Dataset, Manifest, Span
 from traj.dataset.files import UNSPLIT, Chunk, DataWriter, sync
+from traj.dataset.labels import Kept
 from traj.dataset.sealed import Seal
 from traj.errors import DatasetError, TrajError, UsageError
 
@@ -73,7 +74,7 @@ def update(
     ids of which there turned out to be nothing to write. Files are written, but not committed.
 
     In a dataset that is split the others stay where they are; `fresh` is unsplit, until the next
-    `traj split` puts each where its family is.
+    `traj split` puts each where its family is. Labels stay with their trajectories.
     """
     same = shards == old.shards and not schema.is_older(old.schema_version)
     dirty = {shard_of(name, shards) for name in touched} if same else set(range(shards))
@@ -81,10 +82,11 @@ def update(
     kept = [file for file in kept if file.shard not in dirty]
     rest = Dataset(folder, replace(old, files=tuple(f for f in old.files if f not in kept)))
     prompts: Prompts = {}
+    labels = Kept.of(rest, touched)
     files: list[DataFile] = list(kept)
     for split in [*sorted({file.split for file in old.files} - {UNSPLIT}), UNSPLIT]:
         before = (row for row in rest.spans(split=split) if row[0] not in touched)
-        rows = _merged(before, fresh if split == UNSPLIT else (), prompts)
+        rows = _merged(before, fresh if split == UNSPLIT else (), prompts, labels)
         files += write_shards(folder, shards, split, rows)
     now = replace(old, schema_version=schema.VERSION, shards=shards, files=tuple(files))
     merged = Dataset(folder, now)
@@ -160,7 +162,10 @@ def sweep(folder: Path, manifest: Manifest | None) -> None:
 
 
 def _merged(
-    before: Iterable[tuple[str, dict[str, Span]]], fresh: Iterable[Built], prompts: Prompts
+    before: Iterable[tuple[str, dict[str, Span]]],
+    fresh: Iterable[Built],
+    prompts: Prompts,
+    labels: Kept,
 ) -> Iterator[tuple[str, Mapping[str, Chunk]]]:
     """Both in the order of their ids; the prompts of what is fresh are collected on the way."""
     old, new = iter(before), iter(fresh)
@@ -172,7 +177,7 @@ def _merged(
             left = next(old, None)
         else:
             prompts.update(right.prompts)
-            yield right.trajectory_id, right.tables
+            yield right.trajectory_id, labels.onto(right.trajectory_id, right.tables)
             right = next(new, None)
 
 

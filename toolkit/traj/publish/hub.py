@@ -27,13 +27,13 @@ _THREADS = 5
 class RemoteFile:
     """A file of a repository: its SHA-256 where it is a large one, else the name git gives it."""
 
-    bytes: int
+    size: int  # bytes
     sha256: str | None
     git_oid: str
 
     def same(self, file: PlannedFile) -> bool:
         """Whether the repository holds these very bytes."""
-        if self.bytes != file.bytes:
+        if self.size != file.size:
             return False
         return self.sha256 == file.sha256 if self.sha256 else self.git_oid == file.git_oid
 
@@ -101,7 +101,7 @@ class Hub:
         has already are not sent. Gives the commit. Fails where another commit came in between."""
         from huggingface_hub import CommitOperationAdd, CommitOperationDelete
 
-        with said(repo_id, self._token), _bars(shown=self._progress):
+        with said(repo_id, self._token), bars(shown=self._progress):
             operations: list[Any] = [CommitOperationDelete(path) for path in delete]
             operations += [
                 CommitOperationAdd(
@@ -149,9 +149,11 @@ def said(what: str, token: str | None) -> Iterator[None]:
     except RuntimeError as error:  # a large file, from one of the library's threads
         cause = error.__cause__
         inner = _refused(cause, token) if isinstance(cause, HfHubHTTPError) else str(cause or "")
-        raise HubError(f"{what}: {_line(str(error), token)} {_line(inner, token)}") from None
-    except (httpx2.HTTPError, httpx2.InvalidURL, OSError, ValueError) as error:
-        text = _line(str(error), token) or type(error).__name__
+        raise HubError(f"{what}: {one_line(str(error), token)} {one_line(inner, token)}") from None
+    except ValueError as error:  # what the library itself finds wrong, before it sends anything
+        raise HubError(f"{what}: {one_line(str(error), token)}") from None
+    except (httpx2.HTTPError, httpx2.InvalidURL, OSError) as error:
+        text = one_line(str(error), token) or type(error).__name__
         raise HubError(f"{what}: the Hub cannot be reached: {text}; run again") from None
 
 
@@ -166,11 +168,11 @@ def _refused(error: Any, token: str | None) -> str:
         412: "someone else committed meanwhile: run again",
         429: "too many requests: wait, then run again",
     }.get(status, "run again; what was sent is kept")
-    told = _line(str(error.server_message or ""), token)
+    told = one_line(str(error.server_message or ""), token)
     return f"the Hub answered {status}{f' ({told})' if told else ''}: {remedy}"
 
 
-def _line(text: str, token: str | None) -> str:
+def one_line(text: str, token: str | None) -> str:
     """The first line of a text from a library, without anything that may be a token."""
     if token:
         text = text.replace(token, "***")
@@ -183,13 +185,13 @@ def _api(token: str | None) -> HfApi:
         from huggingface_hub import HfApi
     except ImportError:
         raise MissingExtraError("publishing", "hub") from None
-    return HfApi(token=token if token else False, library_name="traj")
+    return HfApi(token=token or False, library_name="traj")
 
 
 @contextmanager
-def _bars(*, shown: bool) -> Iterator[None]:
+def bars(*, shown: bool) -> Iterator[None]:
     """The library's progress bars, shown or not, and as they were afterwards."""
-    from huggingface_hub.utils import (
+    from huggingface_hub.utils.tqdm import (
         are_progress_bars_disabled,
         disable_progress_bars,
         enable_progress_bars,

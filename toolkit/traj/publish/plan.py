@@ -28,7 +28,7 @@ class PlannedFile:
     """One file of a repository; `source` is where its bytes are, or the bytes."""
 
     path: str
-    bytes: int
+    size: int  # bytes
     sha256: str
     source: Path | bytes = field(repr=False)
 
@@ -86,7 +86,9 @@ def private_part(home: Dataset, apart: Dataset | None, version: str) -> Dataset 
     if apart is not None:
         # A sealed manifest stays as it is: sealed anew, it would be another file every time.
         sealed = apart.opener is not None
-        return apart if sealed else replace(apart, manifest=replace(apart.manifest, version=version))
+        return (
+            apart if sealed else replace(apart, manifest=replace(apart.manifest, version=version))
+        )
     manifest = home.manifest
     files = tuple(file for file in manifest.files if file.split == PRIVATE)
     if not files:

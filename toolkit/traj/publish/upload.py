@@ -84,7 +84,7 @@ def upload(hub: Hub, plan: RepositoryPlan, before: Before) -> Uploaded:
         if now is None or not is_there(plan, now):
             raise HubError(f"{plan.repo_id}: holds something else than was sent: run again")
     hub.tag(plan.repo_id, plan.tag, commit)
-    sent = tuple(one.bytes for one in add)
+    sent = tuple(one.size for one in add)
     return _uploaded(plan, commit, head, sent, tuple(delete), unchanged=False)
 
 

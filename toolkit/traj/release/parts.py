@@ -1,7 +1,7 @@
 """What there is to be split: the dataset's own folder and the private one beside it, as one.
 
-A trajectory that lies in both is read from the dataset's folder: it was recorded again, or a split
-was stopped between its two commits.
+A trajectory that lies in both is read from the dataset's folder: it was recorded again (then the
+labels that it had stay with it), or a split was stopped between its two commits.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from operator import itemgetter
 from typing import TYPE_CHECKING
 
 from traj.dataset import Dataset, Span
+from traj.dataset.labels import COLUMNS, Kept
 from traj.dataset.write import Prompts, prompts_of, shard_of
 from traj.errors import DatasetError, UsageError
 from traj.release.assign import PRIVATE, PUBLIC
@@ -34,6 +35,7 @@ class Parts:
     places: Mapping[str, Place]
     assigned: Mapping[str, str]  # trajectory: split, where it has one already
     shadowed: tuple[tuple[int, str, str], ...]  # folder, split, trajectory: lies there unread
+    labels: Kept  # of those
 
     @classmethod
     def of(cls, home: Dataset, apart: Dataset | None) -> Parts:
@@ -56,7 +58,8 @@ class Parts:
                             f"{datasets[-1].path}: trajectory {name} is private there and public "
                             f"in {home.path}: these two do not belong together"
                         )
-        return cls(datasets, places, assigned, tuple(shadowed))
+        known = Kept.of(datasets[-1], [name for part, _, name in shadowed if part])
+        return cls(datasets, places, assigned, tuple(shadowed), known)
 
     def table(self, name: str, columns: Sequence[str], ids: Collection[str]) -> pa.Table:
         """Columns of a table, for the trajectories `ids`; `trajectory_id` is to be among them."""
@@ -64,10 +67,13 @@ class Parts:
         import pyarrow.compute as pc
 
         found = []
+        whole = name == "trajectories" and bool(self.labels.rows)
+        wanted = list(dict.fromkeys([*columns, *COLUMNS])) if whole else columns
         for number, split in sorted({self.places[one] for one in ids}):
             own = pa.array([x for x in ids if self.places[x] == (number, split)], pa.string())
-            rows = self.datasets[number].table(name, columns, split)
-            found.append(rows.filter(pc.is_in(rows["trajectory_id"], own)))
+            rows = self.datasets[number].table(name, wanted, split)
+            rows = rows.filter(pc.is_in(rows["trajectory_id"], own))
+            found.append(self.labels.onto_rows(rows).select(columns) if whole else rows)
         return pa.concat_tables(found) if found else self.datasets[0].table(name, columns, "none")
 
     def rows(self, ids: Collection[str], split: str) -> Iterator[tuple[str, dict[str, Span]]]:
@@ -77,7 +83,8 @@ class Parts:
             own = {name for name in ids if self.places[name] == (number, where)}
             streams.append(_only(self.datasets[number], where, own))
         for name, spans in merge(*streams, key=itemgetter(0)):
-            yield name, spans | {"trajectories": _marked(spans["trajectories"], split)}
+            heads = self.labels.onto_rows(spans["trajectories"].rows())
+            yield name, spans | {"trajectories": _marked(heads, split)}
 
     def prompts(self, ids: Collection[str]) -> Prompts:
         """The prompts that these trajectories name. Raises DatasetError where one is missing."""
@@ -141,10 +148,9 @@ def _only(
             yield name, spans
 
 
-def _marked(heads: Span, split: str) -> Span:
+def _marked(rows: pa.Table, split: str) -> Span:
     import pyarrow as pa
 
-    rows = heads.rows()
     at = rows.schema.get_field_index("split")
     values = pa.array([split] * rows.num_rows, pa.string())
     rows = rows.set_column(at, rows.schema.field(at), values)

@@ -29,6 +29,11 @@ from traj.sources.located import HISTORY, Located
 SOURCES = {
     "claude_code": "traj.sources.claude_code",
     "codex": "traj.sources.codex",
+    "otlp": "traj.sources.otlp",
+    "gemini_cli": "traj.sources.gemini_cli",
+    "mini_swe_agent": "traj.sources.mini_swe_agent",
+    "pi": "traj.sources.pi",
+    "qwen_code": "traj.sources.qwen_code",
 }
 SUFFIXES = (*LINES, ".json", ".db", ".traj", ".har")  # of files that are opened in folders
 PASSED_OVER = frozenset((".git", "node_modules", "__pycache__"))

@@ -16,6 +16,7 @@ from itertools import groupby
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
+from traj.validation.order import with_text
 from traj.validation.report import Check, Fault, faults
 
 if TYPE_CHECKING:
@@ -125,7 +126,7 @@ def cached_lengths(tables: Tables) -> Iterator[Fault]:
     tables.need_text()
     rows = tables.frame("turns", [*TURN, "counted_cached_tokens"]).sort(TURN)
     found = pl.Series(_ideal(tables), dtype=pl.Int64)
-    rows = rows.with_columns(found=found)
+    rows = with_text(tables, rows.with_columns(found=found))
     bad = rows.filter(
         pl.col("found").is_not_null(), pl.col("counted_cached_tokens").ne_missing(pl.col("found"))
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING, Any
 
+from traj.validation.order import with_text
 from traj.validation.report import Check, Fault, faults
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ def content_hashes(tables: Tables) -> Iterator[Fault]:
         .group_by("trajectory_id", maintain_order=True)
         .agg((pl.col("sha256") + "\n").str.join("").alias("lines"))
     )
-    rows = tables.frame("trajectories", ["trajectory_id", "content_sha256"])
+    rows = with_text(tables, tables.frame("trajectories", ["trajectory_id", "content_sha256"]))
     rows = rows.join(lines, on="trajectory_id", how="left", maintain_order="left")
     found = pl.Series([_sha256(text or "") for text in rows["lines"]], dtype=pl.String)
     bad = rows.filter(pl.col("content_sha256").ne_missing(found))

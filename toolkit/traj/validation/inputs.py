@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from traj.validation.order import lost
+from traj.validation.order import lost, with_text
 from traj.validation.report import Check, Fault, faults
 
 if TYPE_CHECKING:
@@ -97,7 +97,7 @@ def outputs(tables: Tables) -> Iterator[Fault]:
 
 def status_and_output(tables: Tables) -> Iterator[Fault]:
     """A turn that is ok has an output, unless the trajectory lists a loss of kind
-    answer_not_recorded; one that failed has none, and no other names an error.
+    answer_not_recorded or no_text; one that failed has none, and no other names an error.
     """
     import polars as pl
 
@@ -106,6 +106,7 @@ def status_and_output(tables: Tables) -> Iterator[Fault]:
     silent = rows.filter(status == "ok", output.is_null())
     told = lost(tables, LOST_ANSWER)
     silent = silent.join(told, on="trajectory_id", how="anti", maintain_order="left")
+    silent = with_text(tables, silent)
     yield from faults("turns", silent, "status is ok, but there is no output")
     answered = rows.filter(status == "error", output.is_not_null())
     yield from faults("turns", answered, "the request failed, but there is an output")

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 LOST_LANE = "subagent_without_turns"
 LOST_MAIN = "main_lane_missing"
+NO_TEXT = "no_text"
 
 
 def trajectories_sorted(tables: Tables) -> Iterator[Fault]:
@@ -148,6 +149,11 @@ def first_of_context() -> pl.Expr:
     import polars as pl
 
     return pl.col("turn") == pl.col("turn").min().over("trajectory_id", "lane", "context")
+
+
+def with_text(tables: Tables, rows: pl.DataFrame) -> pl.DataFrame:
+    """Rows but for those of trajectories whose source held lengths and times alone."""
+    return rows.join(lost(tables, NO_TEXT), on="trajectory_id", how="anti", maintain_order="left")
 
 
 def lost(tables: Tables, kind: str) -> pl.DataFrame:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from traj.validation.inputs import ranges
-from traj.validation.order import first_of_context
+from traj.validation.order import first_of_context, with_text
 from traj.validation.report import Check, Fault, faults
 from traj.validation.tools import ASKED, requested
 
@@ -119,7 +119,7 @@ def counted_input(tables: Tables) -> Iterator[Fault]:
     import polars as pl
 
     tables.need_text()
-    rows = tables.once(_counted_input)
+    rows = with_text(tables, tables.once(_counted_input))
     bad = rows.filter(
         pl.col("found").is_not_null(), pl.col("counted_input_tokens").ne_missing(pl.col("found"))
     )
@@ -132,7 +132,7 @@ def counted_output(tables: Tables) -> Iterator[Fault]:
     import polars as pl
 
     tables.need_text()
-    rows = tables.frame("turns", [*TURN, "output", "counted_output_tokens"])
+    rows = with_text(tables, tables.frame("turns", [*TURN, "output", "counted_output_tokens"]))
     lengths = tables.frame("messages", [*MESSAGE, "tokens"]).rename({"message": "output"})
     rows = rows.join(lengths, on=["trajectory_id", "output"], how="left", maintain_order="left")
     expected = pl.when(pl.col("output").is_null()).then(0).otherwise("tokens")

@@ -111,8 +111,9 @@ class Load:
             values = self.tokenizer.count(values)
         return dict(zip(ids, values, strict=True))
 
-    def plays(self, phase: int = 0) -> Iterator[Play]:
-        """The trajectories in the order of their ids, each as often as it is played."""
+    def plays(self, phase: int = 0, numbers: Sequence[int] | None = None) -> Iterator[Play]:
+        """The trajectories in the order of their ids, each as often as it is played: the plays
+        `numbers`, by default as many as the options say."""
         texts = (*LENGTHS, *chat.COLUMNS) if self.text or self.recounted else LENGTHS
         columns: dict[str, Sequence[str]] = {
             "trajectories": HEADS,
@@ -123,9 +124,9 @@ class Load:
         chosen = None if self._whole_rows else columns
         for rows in self.dataset.trajectories(split=self.options.split, columns=chosen):
             if self._chosen is None or rows.trajectory_id in self._chosen:
-                yield from self._plays(rows, phase)
+                yield from self._plays(rows, phase, numbers or range(self.options.plays))
 
-    def _plays(self, rows: Rows, phase: int) -> Iterator[Play]:
+    def _plays(self, rows: Rows, phase: int, numbers: Sequence[int]) -> Iterator[Play]:
         options = self.options
         turns, messages = Columns(rows.turns, TURNS), Columns(rows.messages, LENGTHS)
         if self.recounted:
@@ -150,7 +151,7 @@ class Load:
         head = rows.trajectories.column("agent")[0].as_py()
         agent = f"{head['name']} {head['version'] or ''}"
         text = chat.Messages(rows.messages) if self.text else None
-        for number in range(options.plays):
+        for number in numbers:
             prefixes = Prefixes(options, phase, rows.trajectory_id, number)
             prompts = None
             if text is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import ceil, floor, log10
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from traj.publish.card.markup import UNKNOWN, plain
 
@@ -17,7 +17,8 @@ _PER_DECADE = 8
 _TIMES_US = (1, 10, 100, 1e3, 1e4, 1e5, 1e6, 1e7, 6e7, 6e8, 3.6e9, 3.6e10, 3.6e11)
 _SHARES = 20
 _LANGUAGES = 12
-_RANK = "equiprobable"  # polars' name for what SQL calls quantile_disc
+_LABEL = 24  # characters
+_RANK: Final = "equiprobable"  # polars' name for what SQL calls quantile_disc
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +80,7 @@ def cached_shares(turns: pl.DataFrame, prefix: str) -> Shares:
     counts = [0] * _SHARES
     for place, number in places.value_counts().iter_rows():
         counts[int(place)] = number
-    overall = rows[cached].sum() / rows[whole].sum() if len(rows) else None
+    overall = float(rows[cached].sum()) / float(rows[whole].sum()) if len(rows) else None
     return Shares(counts, len(rows), overall, counts[-1] / len(rows) if len(rows) else None)
 
 
@@ -99,7 +100,7 @@ def tool_times(calls: pl.DataFrame) -> list[Spread]:
         )
         .sort("calls", "category", descending=[True, False])
     )
-    return [Spread(*row) for row in found.iter_rows()]
+    return [Spread(plain(name, _LABEL), *rest) for name, *rest in found.iter_rows()]
 
 
 def languages(trajectories: pl.DataFrame) -> list[tuple[str, int]]:
@@ -109,7 +110,9 @@ def languages(trajectories: pl.DataFrame) -> list[tuple[str, int]]:
         .value_counts()
         .sort(["count", "language"], descending=[True, False])
     )
-    named = [(plain(name), number) for name, number in found.iter_rows() if name is not None]
+    named = [
+        (plain(name, _LABEL), number) for name, number in found.iter_rows() if name is not None
+    ]
     rest = sum(number for _, number in named[_LANGUAGES:])
     unknown = int(trajectories["language"].null_count())
     ends = ((OTHER, rest), (UNKNOWN, unknown))

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from traj.publish.card.frames import Frames
+from traj.publish.card.frames import COLUMNS, Frames, sql
 from traj.publish.card.markup import code, count, fenced, folded, share, span, table
 from traj.publish.card.names import Names
 
@@ -43,27 +43,28 @@ class Sheet:
     named: bool = True
     noted: bool = True
 
-    def lines(self, frames: Frames) -> list[str]:
+    def block(self, frames: Frames) -> str:
         rows = [
             [*([figure.label] if self.named else []), *row, *([figure.note] if self.noted else [])]
             for figure in self.figures
             for row in figure.rows(frames)
         ]
         last = len(self.heads) - (1 if self.noted else 0)
-        return [*table(self.heads, rows, range(1, last)), ""]
+        return table(self.heads, rows, range(1, last))
 
 
-def quantiles(value: str) -> str:
-    return ", ".join(f"quantile_disc({value}, {cut})" for cut in _CUTS)
+def quantiles(value: str) -> list[str]:
+    return [f"quantile_disc({value}, {cut})" for cut in _CUTS]
 
 
 def _rows(name: str, note: str) -> Figure:
-    return Figure(name.replace("_", " "), f"select count(*) from {name}", (count,), note)
+    return Figure(name.replace("_", " "), sql(["count(*)"], name), (count,), note)
 
 
 def _spread(label: str, source: str, value: str, read: Read, note: str) -> Figure:
-    query = f"select {quantiles(value)}, max({value}), avg({value}), count({value}) / count(*)"
-    return Figure(label, f"{query} from {source}", (*[read] * 5, share), note)
+    more = (f"max({value})", f"avg({value})", f"count({value}) / count(*)")
+    query = sql([*quantiles(value), *more], source)
+    return Figure(label, query, (*[read] * 5, share), note)
 
 
 def _tokens(name: str) -> Figure:
@@ -72,7 +73,7 @@ def _tokens(name: str) -> Figure:
 
 def _cached(label: str, cached: str, whole: str, note: str) -> Figure:
     known = f"{cached} is not null and {whole} is not null"
-    query = f"select sum({cached}) / sum({whole}) from turns where {known}"
+    query = sql([f"sum({cached}) / sum({whole})"], "turns", "where", known)
     return Figure(label, query, (share,), note)
 
 
@@ -164,8 +165,13 @@ TOOLS = Sheet(
     (
         Figure(
             "tool time by category",
-            f"select category, count(*), count({WORK}) / count(*), {quantiles(WORK)}, max({WORK}), "
-            f"sum({WORK}) from tool_calls group by category order by count(*) desc, category",
+            sql(
+                [
+                    *("category", "count(*)", f"count({WORK}) / count(*)", *quantiles(WORK)),
+                    *(f"max({WORK})", f"sum({WORK})"),
+                ],
+                "tool_calls group by category order by count(*) desc, category",
+            ),
             (code, count, share, *[span] * 5),
         ),
     ),
@@ -175,11 +181,10 @@ TOOLS = Sheet(
 
 
 def _by(column: str) -> Sheet:
-    query = (
-        f"select {column}, count(*), sum(totals.turns) "
-        f"from trajectories group by {column} order by count(*) desc, {column}"
-    )
-    figure = Figure(f"by {column}", query, (code, count, count))
+    order = f"order by count(*) desc, {column}"
+    values = [column, "count(*)", "sum(totals.turns)"]
+    query = sql(values, "trajectories", "group by", column, order)
+    figure = Figure(f"by {column.replace('_', ' ')}", query, (code, count, count))
     heads = (column.replace("_", " "), "trajectories", "turns")
     return Sheet(heads, (figure,), named=False, noted=False)
 
@@ -190,25 +195,24 @@ LANGUAGES, USE_CASES, OUTCOMES = (_by(name) for name in ("language", "use_case",
 def views(names: Names) -> list[str]:
     """A view for each table that is published, so that queries stay short."""
     found = []
-    for config in COLUMNS_OF_VIEWS:
+    for config in COLUMNS:
         splits = names.files.get(config, {})
         paths = [path for split in splits for path in names.patterns(config, split)]
         if paths:
             places = ", ".join(f"'{names.root}/{path}'" for path in paths)
-            found.append(f"create view {config} as select * from read_parquet([{places}]);")
+            read = sql(["*"], f"read_parquet([{places}])")
+            found.append(f"create view {config} as {read};")
     return found
 
 
-COLUMNS_OF_VIEWS = ("trajectories", "turns", "messages", "tool_calls", "prompts")
-
-
-def queries(names: Names, sheets: Sequence[Sheet]) -> list[str]:
+def queries(names: Names, sheets: Sequence[Sheet]) -> str:
     """Every figure's line of SQL, for DuckDB."""
-    return folded("Every figure above, computed again (DuckDB)", fenced("sql", _sql(names, sheets)))
+    text = fenced("sql", "\n".join(_sql(names, sheets)))
+    return folded("Every figure of this page, computed again (DuckDB)", text)
 
 
 def _sql(names: Names, sheets: Sequence[Sheet]) -> Iterator[str]:
     yield from views(names)
     for sheet in sheets:
         for figure in sheet.figures:
-            yield from (f"-- {figure.label}", f"{figure.query};")
+            yield from ("", f"-- {figure.label}", f"{figure.query};")

@@ -6,6 +6,7 @@ what it prints for the reader to compute again. Texts are never read.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -33,6 +34,11 @@ COLUMNS = {
     "prompts": ("tokens",),
 }
 _IDS = ("trajectory_id", "system_id", "tools_id")
+
+
+def sql(values: Sequence[str], source: str, *rest: str) -> str:
+    """A query as one line."""
+    return " ".join(["select", ", ".join(values), "from", source, *rest])
 
 
 @dataclass(frozen=True, slots=True)

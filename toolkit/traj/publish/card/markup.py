@@ -31,11 +31,11 @@ def inert(text: str) -> str:
     return word if len(word) <= _LONGEST else f"{word[: _LONGEST - 1]}…"
 
 
-def plain(text: str) -> str:
+def plain(text: str, longest: int = _LONGEST) -> str:
     """A foreign word cut down to letters, digits and a little more: for titles, plots and
     alternative texts, where nothing can be quoted."""
     kept = (c if c.isascii() and (c.isalnum() or c in " .,+#-_/") else "?" for c in text.strip())
-    return "".join(kept)[:_LONGEST] or "?"
+    return "".join(kept)[:longest] or "?"
 
 
 def prose(text: str) -> str:
@@ -43,23 +43,22 @@ def prose(text: str) -> str:
     return html.escape(text, quote=False).replace("|", "&#124;").replace("*", "&#42;")
 
 
-def table(
-    heads: Sequence[str], rows: Iterable[Sequence[str]], right: Iterable[int] = ()
-) -> list[str]:
+def table(heads: Sequence[str], rows: Iterable[Sequence[str]], right: Iterable[int] = ()) -> str:
     """A table; the columns in `right` are aligned right. Cells are Markdown already."""
     numbers = set(right)
     rule = ["---:" if column in numbers else "---" for column in range(len(heads))]
-    return [_row(heads), _row(rule), *(_row(row) for row in rows)]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in (heads, rule, *rows))
 
 
-def folded(summary: str, lines: Iterable[str]) -> list[str]:
+def folded(summary: str, *blocks: str) -> str:
     """What is read on request."""
     # Without the empty lines what is inside would be taken for HTML.
-    return [f"<details><summary>{summary}</summary>", "", *lines, "", "</details>", ""]
+    inside = "\n\n".join(block for block in blocks if block)
+    return f"<details><summary>{summary}</summary>\n\n{inside}\n\n</details>"
 
 
-def fenced(language: str, lines: Iterable[str]) -> list[str]:
-    return [f"```{language}", *lines, "```", ""]
+def fenced(language: str, text: str) -> str:
+    return f"```{language}\n{text}\n```"
 
 
 def count(value: float | None) -> str:
@@ -96,7 +95,3 @@ def span(microseconds: float | None) -> str:
 def _three_digits(value: float) -> str:
     decimals = 0 if value >= 100 or value == int(value) else 1 if value >= 10 else 2
     return f"{value:,.{decimals}f}"
-
-
-def _row(cells: Sequence[str]) -> str:
-    return "| " + " | ".join(cells) + " |"

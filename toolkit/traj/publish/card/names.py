@@ -10,6 +10,8 @@ from pathlib import PurePosixPath
 
 DEFAULT = "turns"  # the config that is loaded where none is named
 TRACES = "traces"
+REPOSITORY = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*", re.ASCII)
+VERSION = re.compile(r"\w[\w.+-]*", re.ASCII)
 SPLIT = re.compile(r"\w+(\.\w+)*")  # what `datasets` takes for a split's name
 
 Files = Mapping[str, Mapping[str, Sequence[str]]]
@@ -50,9 +52,9 @@ class Names:
         first = PurePosixPath(paths[0]) if paths else PurePosixPath()
         for glob in (f"{split}-*{first.suffix}", f"*{first.suffix}"):
             pattern = (first.parent / glob).as_posix()
-            if paths and all(_matches(path, pattern) for path in paths):
-                if not any(_matches(path, pattern) for path in others):
-                    return [pattern]
+            named = {path for path in (*paths, *others) if _matches(path, pattern)}
+            if paths and named == set(paths):
+                return [pattern]
         return paths
 
 

@@ -11,11 +11,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from math import log10
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from traj.errors import MissingExtraError
 from traj.publish.card import bars
-from traj.publish.card.markup import count, plain, share, span
+from traj.publish.card.markup import UNKNOWN, count, share, span
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -25,10 +25,10 @@ if TYPE_CHECKING:
 
 FOLDER = "plots"
 _DPI = 160
-_COLOURS = 64
+_COLOURS = 24
 _INK, _SOFT, _FAINT = "#1f2328", "#59636e", "#d9dee3"
 _BLUE, _ORANGE, _GREY = "#3b76b8", "#c8651b", "#afb8c1"
-_STYLE = {
+_STYLE: dict[Any, Any] = {
     "font.family": "DejaVu Sans",  # comes with matplotlib: the same everywhere
     "font.size": 9,
     "text.color": _INK,
@@ -70,7 +70,7 @@ def plots(frames: Frames) -> list[Plot]:
     try:
         import matplotlib as mpl
     except ImportError:
-        raise MissingExtraError("a dataset card's plots", "publish") from None
+        raise MissingExtraError("a dataset card's plots", "hub") from None
     with mpl.rc_context():
         mpl.rcdefaults()
         mpl.rcParams.update(_STYLE)
@@ -102,10 +102,9 @@ def _lengths(frames: Frames) -> Plot:
         axis.set_ylabel("% of turns with a known figure")
         zero = f", {count(found.zero)} of no tokens not drawn" if found.zero else ""
         axis.set_xlabel(f"tokens (log); {count(found.known)} turns{zero}")
-        said.append(
-            f"{words} of a turn: 5 % have up to {count(found.p5)}, half up to "
-            f"{count(found.median)}, 95 % up to {count(found.p95)}"
-        )
+        cuts = (found.p5, found.median, found.p95)
+        known = "5 % have up to {}, half up to {}, 95 % up to {}".format(*map(count, cuts))
+        said.append(f"{words} of a turn: {known if found.known else UNKNOWN}")
     return _plot("lengths", "Two histograms. " + "; ".join(said) + ".", figure)
 
 
@@ -118,7 +117,8 @@ def _cached(frames: Frames) -> Plot:
     ):
         found = bars.cached_shares(frames.tables["turns"], prefix)
         whole = share(found.overall)
-        text = f"{label}: {whole} of all input tokens, {count(found.turns)} turns"
+        known = f"{whole} of all input tokens, {count(found.turns)} turns"
+        text = f"{label}: {known if found.turns else UNKNOWN}"
         heights = [100 * value / max(1, found.turns) for value in found.counts]
         edges = [5 * step for step in range(len(heights) + 1)]
         fill = prefix == ""
@@ -131,21 +131,25 @@ def _cached(frames: Frames) -> Plot:
             lw=0 if fill else 1.6,
             label=text,
         )
-        said.append(f"{label} {whole} of all input tokens, {share(found.high)} of turns at 95 % up")
+        high = f"{whole} of all input tokens, {share(found.high)} of turns from 95 %"
+        said.append(f"{label} {high if found.turns else UNKNOWN}")
     axis.set_title("cached share of a turn's input")
     axis.set_xlim(0, 100)
-    axis.set_ylim(0, 1.05 * max(1.0, axis.get_ylim()[1]))
+    axis.set_ylim(0, 1.3 * max(1.0, axis.get_ylim()[1]))  # room for the legend
     axis.set_xticks(range(0, 101, 20), [f"{tick} %" for tick in range(0, 101, 20)])
     axis.grid(visible=False, axis="x")
     axis.set_ylabel("% of turns")
     axis.set_xlabel("of the turn's input tokens, read from cache")
     axis.legend(loc="upper left", bbox_to_anchor=(0, 1.0), handlelength=1.2)
-    return _plot("cached_share", "Histogram of turns by cached share: " + "; ".join(said), figure)
+    return _plot(
+        "cached_share", "Histogram of turns by cached share: " + "; ".join(said) + ".", figure
+    )
 
 
 def _tool_times(frames: Frames) -> Plot:
     found = bars.tool_times(frames.tables["tool_calls"])
-    figure, (axis,) = _figure(1.1 + 0.27 * max(3, len(found)), 1)
+    lines = max(3, len(found))
+    figure, (axis,) = _figure(1.1 + 0.27 * lines, 1)
     axis.set_title("tool time by category")
     ticks = bars.time_ticks([x for one in found for x in (one.p5, one.p95)])
     floor = ticks[0]
@@ -156,35 +160,36 @@ def _tool_times(frames: Frames) -> Plot:
         axis.plot([ends[2]], [place], "o", color="white", mec=_INK, mew=1.2, ms=5)
         _beside(axis, place, (span(one.p50), count(one.calls)))
     _beside(axis, -1, ("median", "calls"), _INK)
-    axis.set_yticks(range(len(found)), [plain(one.category) for one in found])
+    axis.set_yticks(range(len(found)), [one.category for one in found])
     axis.tick_params(axis="y", length=0, labelcolor=_INK)
-    axis.set_ylim(len(found) - 0.4, -0.6)
+    axis.set_ylim(lines - 0.4, -0.6)
     axis.set_xscale("log")
     _ticks(axis, ticks, span)
     axis.grid(visible=False, axis="y")
     under = f", below {span(floor)} drawn there" if any(one.p5 < floor for one in found) else ""
     axis.set_xlabel(f"log; line p5 to p95, bar p25 to p75, dot median{under}")
-    said = ", ".join(
-        f"{plain(one.category)} {span(one.p50)} (p95 {span(one.p95)})" for one in found
-    )
+    said = ", ".join(f"{one.category} {span(one.p50)} (p95 {span(one.p95)})" for one in found)
     return _plot("tool_times", f"Tool times by category, medians: {said or 'none known'}.", figure)
 
 
 def _languages(frames: Frames) -> Plot:
+    from matplotlib.ticker import MaxNLocator
+
     found = bars.languages(frames.tables["trajectories"])
-    figure, (axis,) = _figure(1.0 + 0.27 * max(2, len(found)), 1)
+    lines = max(3, len(found))
+    figure, (axis,) = _figure(1.0 + 0.27 * lines, 1)
     axis.set_title("main language of a trajectory")
     whole = sum(number for _, number in found)
     for place, (label, number) in enumerate(found):
-        grey = label in (bars.UNKNOWN, bars.OTHER)
+        grey = label in (UNKNOWN, bars.OTHER)
         axis.barh(place, number, 0.7, color=_GREY if grey else _BLUE)
         text = f" {count(number)}  ·  {share(number / whole)}"
         axis.text(number, place, text, va="center", color=_SOFT)
     axis.set_yticks(range(len(found)), [label for label, _ in found])
     axis.tick_params(axis="y", length=0, labelcolor=_INK)
-    axis.set_ylim(len(found) - 0.4, -0.6)
+    axis.set_ylim(lines - 0.4, -0.6)
     axis.set_xlim(0, 1.22 * max([1, *(number for _, number in found)]))
-    axis.xaxis.get_major_locator().set_params(integer=True)
+    axis.xaxis.set_major_locator(MaxNLocator(6, integer=True))
     axis.grid(visible=False, axis="y")
     axis.set_xlabel("trajectories")
     said = ", ".join(f"{label} {count(number)}" for label, number in found)
@@ -195,10 +200,11 @@ def _figure(height: float, columns: int) -> tuple[Figure, list[Axes]]:
     # Not pyplot: it keeps figures, and chooses a window system.
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
 
-    figure = Figure(figsize=(8, height), dpi=_DPI, facecolor="white", layout="constrained")
+    layout = ConstrainedLayoutEngine(w_pad=0.12, h_pad=0.1)
+    figure = Figure(figsize=(8, height), dpi=_DPI, facecolor="white", layout=layout)
     FigureCanvasAgg(figure)
-    figure.get_layout_engine().set(w_pad=0.12, h_pad=0.1)  # type: ignore[union-attr]
     return figure, list(figure.subplots(1, columns, squeeze=False)[0])
 
 
@@ -208,7 +214,8 @@ def _plot(name: str, alt: str, figure: Figure) -> Plot:
     drawn, small = BytesIO(), BytesIO()
     figure.savefig(drawn, format="png", metadata={"Software": None})
     with Image.open(drawn) as picture:
-        few = picture.convert("RGB").quantize(_COLOURS, dither=Image.Dither.NONE)
+        cut = Image.Quantize.MAXCOVERAGE  # keeps a legend's few dots in their colour
+        few = picture.convert("RGB").quantize(_COLOURS, cut, dither=Image.Dither.NONE)
         few.save(small, format="png", optimize=True)
     return Plot(name, alt, small.getvalue())
 

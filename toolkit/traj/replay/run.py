@@ -1,0 +1,254 @@
+"""A run: agents in a closed loop, from the first request to the last or to an interrupt.
+
+Each process has its own event loop, its own scripts, and every P-th play of the run's order; times
+are of the monotonic clock, which they share.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import platform
+import resource
+import signal
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+from traj import __version__
+from traj.errors import TrajError
+from traj.replay.client import Client, now_us
+from traj.replay.feed import Feed
+from traj.replay.lag import LoopLag
+from traj.replay.player import Player, State
+from traj.replay.results import Client as ClientHealth
+from traj.replay.results import Requests, Run, frame, percentiles
+from traj.workload.load import Load
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from traj.dataset import Dataset
+    from traj.replay.options import ReplayOptions
+
+HEAD_START_US = 200_000  # between readiness and the first request
+MAX_LATE_US = 10_000  # at the 99th percentile; later, and it was the client that was measured
+MAX_CPU_SHARE = 0.95  # of one core, of the busiest process
+
+Progress = Callable[[State], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """What one process brings back."""
+
+    rows: list[tuple[Any, ...]]
+    start_us: int
+    end_us: int
+    lags_us: list[int]
+    cpu_share: float
+    first_error: str | None
+    hopeless: bool
+    interrupted: bool
+
+
+def replay(dataset: Dataset, options: ReplayOptions, progress: Progress | None = None) -> Run:
+    """Replays a dataset against an engine.
+
+    Raises UsageError for options that cannot be meant, TrajError where the engine answers nothing
+    at all. An interrupt (SIGINT, SIGTERM) ends it with what was measured.
+    """
+    load = Load(dataset, options.load, text=True)  # says what is wrong before anything is sent
+    began = datetime.now(UTC)
+    if options.processes == 1:
+        parts = [drive(dataset, options, load, 0, progress)]
+    else:
+        from traj.replay.processes import together
+
+        parts = together(dataset, options, progress)
+    hopeless = [part for part in parts if part.hopeless]
+    if len(hopeless) == len(parts):
+        raise TrajError(f"{options.url}: answered nothing: {hopeless[0].first_error}")
+    return _run(dataset, options, parts, began)
+
+
+def drive(
+    dataset: Dataset,
+    options: ReplayOptions,
+    load: Load,
+    first: int,
+    progress: Progress | None = None,
+    start: Callable[[], int] | None = None,
+) -> Part:
+    """The part of one process: agents `first`, `first + processes`, ... `start` waits until all
+    processes are ready, and gives the time at which they begin."""
+    try:
+        import uvloop
+    except ImportError:  # a slower loop is a loop
+        return asyncio.run(_drive(dataset, options, load, first, progress, start))
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(_drive(dataset, options, load, first, progress, start))
+
+
+async def _drive(
+    dataset: Dataset,
+    options: ReplayOptions,
+    load: Load,
+    first: int,
+    progress: Progress | None,
+    start: Callable[[], int] | None,
+) -> Part:
+    state, requests, lag = State(), Requests(), LoopLag()
+    count = load.tokenizer.count
+    feed = Feed(dataset.path, options, options.processes, first)
+    try:
+        async with Client(options) as client:
+            player = Player(client, options, requests, state, lambda text: count([text])[0])
+            await feed.ready()
+            started_us = now_us() + HEAD_START_US
+            if start is not None:
+                started_us = await asyncio.to_thread(start)
+            cpu_s = _cpu_s()
+            agents = [
+                asyncio.create_task(_agent(agent, feed, player, state, options, started_us))
+                for agent in range(first, options.agents, options.processes)
+            ]
+            others = [asyncio.create_task(lag.watch())]
+            if progress is not None:
+                others.append(asyncio.create_task(_report(state, progress)))
+            interrupted = await _until_over(agents, options, state, started_us)
+            for task in others:
+                task.cancel()
+            end_us = now_us()
+            busy = (_cpu_s() - cpu_s) * 1e6 / max(1, end_us - started_us)
+    finally:
+        feed.close()
+    return Part(
+        requests.rows,
+        started_us,
+        end_us,
+        lag.lags_us,
+        busy,
+        state.first_error,
+        state.hopeless,
+        interrupted,
+    )
+
+
+async def _agent(
+    agent: int, feed: Feed, player: Player, state: State, options: ReplayOptions, started_us: int
+) -> None:
+    """One agent: a trajectory after another, until there are none or the run stops."""
+    ramp_us = options.ramp_s * 1e6 * agent / options.agents
+    await asyncio.sleep(max(0.0, (started_us + ramp_us - now_us()) / 1e6))
+    state.active += 1
+    try:
+        while not state.stopping and (script := await feed.next()) is not None:
+            await player.play(script, agent)
+    finally:
+        state.active -= 1
+
+
+async def _until_over(
+    agents: list[asyncio.Task[None]], options: ReplayOptions, state: State, started_us: int
+) -> bool:
+    """Waits for the agents, the end of the time or an interrupt; True for the latter."""
+    loop = asyncio.get_running_loop()
+    stop = asyncio.Event()
+    for name in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(name, stop.set)
+    try:
+        waiting = asyncio.create_task(stop.wait())
+        left = None
+        if options.duration_s is not None:
+            left = options.duration_s + max(0, started_us - now_us()) / 1e6
+        whole = asyncio.ensure_future(asyncio.wait(agents, return_when=asyncio.FIRST_EXCEPTION))
+        either: list[asyncio.Future[Any]] = [whole, waiting]
+        await asyncio.wait(either, timeout=left, return_when=asyncio.FIRST_COMPLETED)
+        state.stopping = True
+        for task in (*either, *agents):
+            task.cancel()
+        for found in await asyncio.gather(*agents, return_exceptions=True):
+            if isinstance(found, BaseException) and not isinstance(found, asyncio.CancelledError):
+                raise found
+        return stop.is_set()
+    finally:
+        for name in (signal.SIGINT, signal.SIGTERM):
+            loop.remove_signal_handler(name)
+
+
+async def _report(state: State, progress: Progress) -> None:
+    while True:
+        progress(state)
+        await asyncio.sleep(0.5)
+
+
+def _cpu_s() -> float:
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    return used.ru_utime + used.ru_stime
+
+
+def _run(dataset: Dataset, options: ReplayOptions, parts: list[Part], began: datetime) -> Run:
+    start_us = min(part.start_us for part in parts)
+    rows = frame([row for part in parts for row in part.rows], start_us)
+    client = _health(rows, parts)
+    found = tuple(reasons(client))
+    return Run(
+        requests=rows,
+        options=_plain(options),
+        dataset={
+            "name": dataset.manifest.name,
+            "version": dataset.manifest.version,
+            "sha256": hashlib.sha256(dataset.manifest.to_json()).hexdigest(),
+        },
+        tool={
+            "traj": __version__,
+            "aiohttp": version("aiohttp"),
+            "python": platform.python_version(),
+            "system": platform.platform(),
+        },
+        started_at=began.isoformat(timespec="milliseconds"),
+        duration_us=max(part.end_us for part in parts) - start_us,
+        client=client,
+        valid=not found,
+        reasons=found,
+        interrupted=any(part.interrupted for part in parts),
+    )
+
+
+def _health(rows: pl.DataFrame, parts: list[Part]) -> ClientHealth:
+    import polars as pl
+
+    # What went twice was late for the engine's sake.
+    late = rows.filter(pl.col("retries") == 0)
+    lags = pl.Series([lag for part in parts for lag in part.lags_us], dtype=pl.Int64)
+    return ClientHealth(
+        schedule_error_us=percentiles(late["sent_us"] - late["due_us"]),
+        loop_lag_us=percentiles(lags),
+        cpu_share=round(max(part.cpu_share for part in parts), 3),
+        processes=len(parts),
+    )
+
+
+def reasons(client: ClientHealth) -> list[str]:
+    """Why the harness itself may have been what was measured."""
+    found = []
+    for name, spread in (
+        ("requests were sent", client.schedule_error_us),
+        ("the event loop woke", client.loop_lag_us),
+    ):
+        late_us = spread["p99"]
+        if late_us is not None and late_us > MAX_LATE_US:
+            found.append(f"{name} {late_us / 1e3:.1f} ms late at the 99th percentile")
+    if client.cpu_share > MAX_CPU_SHARE:
+        found.append(f"a client process used {client.cpu_share:.0%} of a core: add --processes")
+    return found
+
+
+def _plain(options: ReplayOptions) -> dict[str, Any]:
+    """As run.json holds them: without the key."""
+    found = asdict(options)
+    del found["api_key"]
+    return found

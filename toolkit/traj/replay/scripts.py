@@ -1,0 +1,159 @@
+"""Plays as bytes: all that the clock's process needs, made by another one ahead of time.
+
+To make a play takes tokenizing and tens of milliseconds, in which no request could be sent in time.
+So a process of its own makes scripts, some ahead, and hands them over as one message each.
+"""
+
+from __future__ import annotations
+
+from itertools import count
+from typing import TYPE_CHECKING
+
+from msgspec import Struct
+
+from traj.exporters.whole_prompts import WholePrompts
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable, Iterator, Sequence
+
+    from traj.replay.options import ReplayOptions
+    from traj.workload.load import Load
+    from traj.workload.play import Play
+    from traj.workload.prompts import Spoken
+
+
+class Step(Struct, frozen=True, array_like=True):
+    """One request of a script. Waits are places in `Script.steps`."""
+
+    turn: int
+    lane: int
+    waits: list[int]
+    delay_us: int
+    input_tokens: int  # by the load's tokenizer
+    cached_tokens: int  # of the whole messages that the prompt's front shares with earlier ones
+    output_tokens: int  # as recorded
+    tools: int | None  # place in `Script.texts`
+    messages: list[int]  # places in `Script.texts`
+
+
+class Script(Struct, frozen=True, array_like=True):
+    """One play; `texts` are pieces of JSON, each once."""
+
+    place: int  # in the order of the run
+    name: str
+    trajectory_id: str
+    phase: int
+    number: int
+    steps: list[Step]
+    texts: list[bytes]
+
+
+def scripts(
+    load: Load, options: ReplayOptions, *, every: int = 1, first: int = 0
+) -> Iterator[Script]:
+    """The plays of a run in their order: the whole dataset, again and again if more are asked for,
+    each time with prefixes of its own. `every` and `first`: for one process of several."""
+    place = 0
+    for number in count():
+        found = False
+        for play in load.plays(options.phase, numbers=(number,)):
+            found = True
+            if options.trajectories is not None and place >= options.trajectories:
+                return
+            if place % every == first:
+                yield script(play, place)
+            place += 1
+        if not found or (options.trajectories is None and options.duration_s is None):
+            return
+
+
+def script(play: Play, place: int) -> Script:
+    """One play as bytes."""
+    assert play.prompts is not None
+
+    prompts, texts, whole, shared = play.prompts, _Texts(), WholePrompts(play), _Shared(play)
+    places = {turn: index for index, turn in enumerate(play.sent)}
+    steps = []
+    for turn in play.sent:
+        spoken = whole.of(turn)
+        tools = prompts.tools(turn)
+        steps.append(
+            Step(
+                turn,
+                play.turns["lane"][turn],
+                [places[wait] for wait in play.schedule.waits(turn)],
+                play.delay_us(turn),
+                play.input_tokens(turn),
+                shared.tokens(turn, spoken),
+                play.output_tokens(turn),
+                texts.place(play.turns["tools_id"][turn], tools) if tools else None,
+                [texts.place(one, prompts.json(one)) for one in spoken],
+            )
+        )
+    return Script(
+        place, play.name, play.trajectory_id, play.phase, play.number, steps, texts.as_json()
+    )
+
+
+class _Texts:
+    """Pieces of requests, each once, in the order of their first appearance."""
+
+    def __init__(self) -> None:
+        self._places: dict[Hashable, int] = {}
+        self._values: list[object] = []
+
+    def place(self, key: Hashable, value: object) -> int:
+        """Where the piece lies; `key` tells pieces apart."""
+        place = self._places.setdefault(key, len(self._values))
+        if place == len(self._values):
+            self._values.append(value)
+        return place
+
+    def as_json(self) -> list[bytes]:
+        import orjson
+
+        return [orjson.dumps(value) for value in self._values]
+
+
+class _Shared:
+    """What each prompt of a play has in common with the earlier ones, in whole messages from the
+    front: what an engine's cache can hold of it, whatever its blocks and its template."""
+
+    def __init__(self, play: Play) -> None:
+        self._play = play
+        self._after: dict[
+            tuple[int, Spoken | str | None], int
+        ] = {}  # nodes of a trie; 0 is its root
+        self._last = 0
+
+    def tokens(self, turn: int, spoken: Sequence[Spoken]) -> int:
+        """Tokens of the longest shared front; the prompt joins the earlier ones."""
+        play = self._play
+        tools = play.turns["tools_id"][turn]
+        shared, known = 0, True
+        # Templates put tools first or into the first message: shared where that is shared too.
+        pending = play.prompt_tokens.get(tools, 0) if tools is not None else 0
+        node = self._after.setdefault((0, tools), self._last + 1)
+        self._last = max(self._last, node)
+        for one in spoken:
+            following = self._after.get((node, one))
+            if following is None:
+                known = False
+                self._last += 1
+                following = self._after[node, one] = self._last
+            elif known:
+                shared, pending = shared + pending + self._spoken(turn, one), 0
+            node = following
+        return min(shared, play.input_tokens(turn))
+
+    def _spoken(self, turn: int, one: Spoken) -> int:
+        play, found = self._play, 0
+        if one.number >= 0:
+            found = play.messages["tokens"][one.number] + play.lengths.fills.get(one.number, 0)
+            found -= 0 if one.reasoning else play.messages["reasoning_tokens"][one.number]
+        if one.front is not None:
+            prefix, kind, system = one.front
+            found += play.prefixes.tokens() if prefix else 0
+            found += play.lengths.fronts[kind] if kind else 0
+            found += play.prompt_tokens[play.turns["system_id"][turn]] if system else 0
+        return found

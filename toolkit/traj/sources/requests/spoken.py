@@ -1,0 +1,66 @@
+"""What one request asked and what came back, in the words of `traj.events`, whatever the API."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from msgspec import Struct
+
+from traj.events import Message, Sampling, Usage
+from traj.sources.about import Meaning
+
+ANTHROPIC = "anthropic_messages"
+CHAT = "openai_chat"
+RESPONSES = "openai_responses"
+GEMINI = "gemini"
+
+# Where each API's figures stand to each other.
+MEANINGS: Mapping[str, Meaning] = MappingProxyType(
+    {
+        ANTHROPIC: Meaning(cached="beside", written="beside", reasoning="inside"),
+        CHAT: Meaning(cached="inside", written="inside", reasoning="inside"),
+        RESPONSES: Meaning(cached="inside", written="inside", reasoning="inside"),
+        GEMINI: Meaning(cached="inside", written=None, reasoning="beside"),
+    }
+)
+
+
+class Asked(Struct, frozen=True):
+    """A request's body. `messages` are what was sent, in its order; a system prompt that the API
+    has a place of its own for is `system`."""
+
+    api: str = "unknown"
+    model: str | None = None
+    messages: tuple[Message, ...] = ()
+    system: str | None = None
+    tools: str | None = None  # JSON text
+    sampling: Sampling | None = None
+    follows: str | None = None  # id of the response whose conversation this goes on with
+    encrypted: bool = False  # it brings earlier reasoning in a form that cannot be read
+
+
+class Answered(Struct, frozen=True):
+    """A response's body. `message` is None where the model said nothing."""
+
+    message: Message | None = None
+    model: str | None = None
+    response_id: str | None = None
+    usage: Usage = Usage()
+    stop_reason: str | None = None
+    error: str | None = None  # its kind
+    complete: bool = True  # False for a stream that was cut off
+
+
+class Exchange(Struct, frozen=True):
+    """A request with its answer, and when it was. Times are epoch microseconds."""
+
+    asked: Asked
+    answered: Answered
+    start_us: int | None = None
+    first_token_us: int | None = None
+    end_us: int | None = None
+    clock: str = "none"
+    thread: str | None = None  # whose it is, where the log tells agents apart
+    file: int = 0
+    line: int | None = None
