@@ -12,11 +12,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from traj.version import __version__
+
 if TYPE_CHECKING:
     from traj.dataset import Dataset
 
-__version__ = "0.1.0"
-__all__ = ["export", "load", "record", "validate"]
+__all__ = ["__version__", "export", "load", "record", "validate"]
 
 
 def load(

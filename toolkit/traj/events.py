@@ -125,12 +125,16 @@ class Lane(Struct):
 
     `spawned_by` is the tool call that started it; `joined_by` the tool call whose result brought
     its report back (for a call that waits, the same one), or what a message says it `brings`.
+    Where the source has no calls, `spawned_at` and `joined_at` are the turns, as lane and number of
+    the turn in it.
     """
 
     kind: str  # main, subagent, side
     name: str | None = None
     spawned_by: str | None = None
     joined_by: str | None = None
+    spawned_at: tuple[int, int] | None = None
+    joined_at: tuple[int, int] | None = None
     steps: list[Step] = field(default_factory=list)
 
 
@@ -177,6 +181,7 @@ class Session(Struct):
     repository: Repository | None = None
     title: str | None = None
     usage: Usage | None = None  # of the whole session, where the source has no other figures
+    is_dated: bool = True  # False: times count from the session's start, on an unknown day
     has_text: bool = True  # False: lengths and times alone, no lane has a message
     losses: dict[str, int] = field(default_factory=dict)  # kind to count
 

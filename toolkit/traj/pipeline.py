@@ -18,7 +18,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from traj import __version__, schema
+from traj import schema
 from traj.build import AnswerKey, Built
 from traj.build.tokens import DEFAULT
 from traj.build.trajectory import trajectory_id
@@ -27,6 +27,7 @@ from traj.dataset import write as writing
 from traj.dataset.fingerprint import by_split
 from traj.errors import SourceError, UsageError
 from traj.sources import Found, SessionFiles, find
+from traj.version import __version__
 from traj.workers import How, Means, build_one, run
 
 Rank = tuple[int, int, str]  # held before (0) or new (1), end of the session, trajectory

@@ -13,7 +13,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from traj import __version__, schema
+from traj import schema
 from traj.build import prompts_of
 from traj.build.lanes import Request
 from traj.build.messages import Messages
@@ -36,6 +36,7 @@ from traj.events import (
     Turn,
 )
 from traj.scrub import Detector, Scrubbed, scrub_session
+from traj.version import __version__
 
 Table = dict[str, list[Any]]  # values by column
 Texts = Mapping[str, str]  # prompt_id to content

@@ -66,11 +66,15 @@ def _link(session: Session, lanes: list[list[Request]]) -> None:
     for index, described in enumerate(session.lanes):
         if not lanes[index]:
             continue
-        spawner = asked.get(described.spawned_by or "")
+        spawner = asked.get(described.spawned_by or "") or _turn(lanes, described.spawned_at)
         if spawner is not None and spawner[0] != index:
             lanes[index][0].waits.append(spawner)
         if described.joined_by is not None:
             reports.setdefault(described.joined_by, []).append(lanes[index][-1].key)
+    for index, described in enumerate(session.lanes):
+        joined = _turn(lanes, described.joined_at)
+        if joined is not None and joined[0] != index and lanes[index]:
+            lanes[joined[0]][joined[1]].waits.append(lanes[index][-1].key)
     for lane in lanes:
         for before, request in zip([None, *lane], lane, strict=False):
             if before is not None:
@@ -79,6 +83,12 @@ def _link(session: Session, lanes: list[list[Request]]) -> None:
                 # A failed request brings its results again with the next attempt.
                 joined = reports.get(call, ())
                 request.waits += [k for k in joined if k[0] != request.lane]
+
+
+def _turn(lanes: list[list[Request]], at: tuple[int, int] | None) -> Key | None:
+    """The key of a turn, if it is there."""
+    known = at is not None and at[0] < len(lanes) and at[1] < len(lanes[at[0]])
+    return at if known else None
 
 
 def _order_times(lanes: list[list[Request]]) -> dict[Key, int]:

@@ -61,7 +61,7 @@ def trajectory(
         },
         "agent": {"name": session.agent_name, "version": session.agent_version},
         "models": sorted({model for model in turns["model"] if model}),
-        "started_at": _moment(session.started_us),
+        "started_at": _moment(session.started_us if session.is_dated else None),
         "duration_us": _duration(turns, calls, messages, session.started_us),
         "repository": _repository(session.repository),
         "commit_source": "log" if session.repository and session.repository.commit else None,

@@ -170,6 +170,8 @@ def _delay(
     if any(end is None for end in ends):
         return None, None, None
     waited_until = max((end for end in ends if end is not None), default=0)
+    if not session.has_text:
+        return max(0, start - waited_until), None, None  # whose time it was is not known
     before = by_key.get((request.lane, request.order - 1))
     person = None if request.person_us is None else request.person_us - base
     return split_delay(start, waited_until, spans(session, before), person)

@@ -11,10 +11,10 @@ from typing import Annotated
 
 import typer
 
-from traj import __version__
 from traj.cli import datasets, exports, labels, publishing, release, replays, tools
 from traj.errors import TrajError
 from traj.report.text import plain
+from traj.version import __version__
 
 app = typer.Typer(
     name="traj",

@@ -17,7 +17,6 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
-from traj import __version__
 from traj.errors import TrajError
 from traj.replay.client import Client, now_us
 from traj.replay.feed import Feed
@@ -25,6 +24,7 @@ from traj.replay.lag import LoopLag
 from traj.replay.player import Player, State
 from traj.replay.results import Client as ClientHealth
 from traj.replay.results import Requests, Run, frame, percentiles
+from traj.version import __version__
 from traj.workload.load import Load
 
 if TYPE_CHECKING:

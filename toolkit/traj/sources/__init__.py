@@ -30,6 +30,7 @@ SOURCES = {
     "claude_code": "traj.sources.claude_code",
     "codex": "traj.sources.codex",
     "otlp": "traj.sources.otlp",
+    "weka": "traj.sources.weka",
     "gemini_cli": "traj.sources.gemini_cli",
     "mini_swe_agent": "traj.sources.mini_swe_agent",
     "pi": "traj.sources.pi",

@@ -10,14 +10,17 @@ published traces also within sub-agents' entries, where it counts from the entry
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 from typing import Annotated
 
 import msgspec
 from msgspec import Raw, Struct
+from msgspec.structs import replace
 
 from traj.errors import SourceError
-from traj.events import Lane, Session, Turn, Usage
+from traj.events import Lane, Session, Step, Turn, Usage
 from traj.sources import documents
 from traj.sources.about import About, Meaning
 from traj.sources.lines import Count, Head
@@ -39,6 +42,7 @@ ABOUT = About(
     ),
 )
 Seconds = Annotated[float, msgspec.Meta(ge=0, le=1e9)]
+_SOURCES = ("none", "partial", "reported")  # by how many of the two figures are told
 _STOPS = ("end_turn", "tool_use", "max_tokens", "stop_sequence", "refusal")
 
 
@@ -86,51 +90,125 @@ def locate(path: Path, head: Head) -> list[Located]:
 
 def read(session_id: str, parts: Sequence[Located]) -> Session:
     """Reads one trace. Raises SourceError."""
-    session = Session(NAME, session_id, "unknown", started_us=0, has_text=False)
+    session = Session(NAME, session_id, "unknown", started_us=0, is_dated=False, has_text=False)
     path = parts[0].path
     trace = documents.read(path, _TRACE, session)
-    reader = _Reader(session, trace.block_size or 0)
-    main = Lane("main")
-    session.lanes.append(main)
+    reader = _Reader(session)
     for number, one in documents.items(trace.requests, _REQUEST, session):
-        if one.requests is None:
-            main.steps.append(reader.turn(one, 0, number))
-        else:
-            reader.agent(one, number)
-    if not any(lane.steps for lane in session.lanes):
+        reader.add(one, number)
+    if not reader.prompts:
         raise SourceError(f"{path}: a trace without a request")
-    reader.order()
-    if not main.steps:
-        session.lose("main_lane_missing")
+    reader.finish(trace.block_size or 0)
     return session
+
+
+@dataclass(slots=True)
+class _Prompt:
+    """A request in its place: lane, number in it, and the ids of its blocks."""
+
+    lane: int
+    number: int
+    start_us: int | None
+    ids: list[int]
 
 
 class _Reader:
     """A trace while it is read."""
 
-    def __init__(self, session: Session, block: int) -> None:
+    def __init__(self, session: Session) -> None:
         self.session = session
-        self._block = block
-        self._blocks: dict[int, list[int]] = {}  # by place in the list of turns: their block ids
-        self._turns: list[tuple[Lane, int]] = []
+        self.prompts: list[_Prompt] = []
+        self._thought: dict[int, list[int | None]] = {0: []}  # think times by lane
+        session.lanes.append(Lane("main"))
 
-    def turn(self, one: _Request, offset_us: int, number: int) -> Turn:
-        """A request as a turn."""
+    def add(self, one: _Request, number: int) -> None:
+        """An item of the list: a request of the main agent, or a sub-agent."""
+        if one.requests is None:
+            self._turn(0, one, 0, number)
+            return
+        index = len(self.session.lanes)
+        before = len(self.session.lanes[0].steps) - 1
+        lane = Lane("subagent", one.subagent_type)
+        lane.spawned_at = (0, before) if before >= 0 else None
+        self.session.lanes.append(lane)
+        inner = [made for _, made in documents.items(one.requests, _REQUEST, self.session)]
+        since = one.t or 0.0
+        # Published traces count from the entry's start; others, as `traj` does, from the trace's.
+        first = next((made.t for made in inner if made.t is not None), since)
+        offset_us = round(since * 1e6) if first < since else 0
+        for made in inner:
+            self._turn(index, made, offset_us, number)
+
+    def _turn(self, lane: int, one: _Request, offset_us: int, number: int) -> None:
         start = None if one.t is None else offset_us + round(one.t * 1e6)
         end = None if start is None or one.api_time is None else start + round(one.api_time * 1e6)
         first = None if start is None or one.ttft is None else start + round(one.ttft * 1e6)
-        known = (one.input_tokens, one.output_tokens)
-        source = "none" if known == (None, None) else "partial" if None in known else "reported"
-        made = Turn(
-            answer=None,
-            model=one.model,
-            usage=Usage(known[0], None, None, known[1], None, source),
-            start_us=start,
-            first_token_us=first,
-            end_us=end,
-            clock="none" if start is None else "logged",
-            stop_reason=one.stop if one.stop in _STOPS else None,
-            line=number,
+        figures = (one.input_tokens, one.output_tokens)
+        known = sum(figure is not None for figure in figures)
+        steps = self.session.lanes[lane].steps
+        self.prompts.append(_Prompt(lane, len(steps), start, one.hash_ids or []))
+        thought = None if one.think_time is None else round(one.think_time * 1e6)
+        self._thought.setdefault(lane, []).append(thought)
+        steps.append(
+            Turn(
+                answer=None,
+                model=one.model,
+                usage=Usage(figures[0], None, None, figures[1], None, _SOURCES[known]),
+                start_us=start,
+                first_token_us=first,
+                end_us=end,
+                clock="none" if start is None else "logged",
+                stop_reason=one.stop if one.stop in _STOPS else None,
+                line=number,
+            )
         )
-        self._blocks[id(made)] = one.hash_ids or []
-        return made
+
+    def finish(self, block: int) -> None:
+        """What follows from the trace as a whole: ends, joins, and what an ideal cache holds."""
+        for index, lane in enumerate(self.session.lanes):
+            lane.steps = list(_ended(lane.steps, self._thought.get(index, [])))
+        main = self.session.lanes[0].steps
+        for lane in self.session.lanes[1:]:
+            lane.joined_at = _joined(main, lane)
+        if not main:
+            self.session.lose("main_lane_missing")
+        if block:
+            self._cache(block)
+
+    def _cache(self, block: int) -> None:
+        """An id stands for a block and all that lies before it: a prompt is cached as far as its
+        ids are known. An answer's blocks are known once a prompt has repeated it."""
+        seen: set[int] = set()
+        for prompt in sorted(self.prompts, key=lambda one: (one.start_us or 0, one.lane)):
+            held = next((i for i, one in enumerate(prompt.ids) if one not in seen), len(prompt.ids))
+            seen.update(prompt.ids[held:])
+            steps = self.session.lanes[prompt.lane].steps
+            turn = steps[prompt.number]
+            assert isinstance(turn, Turn)
+            most = turn.usage.input_tokens
+            if prompt.ids and most is not None:
+                cached = min(held * block, most)
+                steps[prompt.number] = replace(turn, ideal_cached_tokens=cached)
+
+
+def _ended(steps: Sequence[Step], thought: Sequence[int | None]) -> Iterator[Step]:
+    """Turns with their ends: where one is not told, the next request's think time tells it."""
+    for turn, after, pause in zip_longest(steps, steps[1:], thought[1:]):
+        assert isinstance(turn, Turn)
+        later = after.start_us if isinstance(after, Turn) else None
+        if turn.end_us is None and turn.start_us is not None and None not in (later, pause):
+            yield replace(turn, end_us=max(turn.start_us, later - pause), clock="derived")
+        else:
+            yield turn
+
+
+def _joined(main: Sequence[Step], lane: Lane) -> tuple[int, int] | None:
+    """The main agent's first request after a sub-agent has ended, as replays take it."""
+    ends = [turn.end_us for turn in lane.steps if isinstance(turn, Turn)]
+    if not ends or None in ends or lane.spawned_at is None:
+        return None
+    end = max(time for time in ends if time is not None)
+    for number, turn in enumerate(main[lane.spawned_at[1] + 1 :], lane.spawned_at[1] + 1):
+        if isinstance(turn, Turn) and turn.start_us is not None and turn.start_us >= end:
+            return 0, number
+    return None
