@@ -112,6 +112,7 @@ class Hub:
         self.url = ""
         self.storage = ""  # another origin, as the real one's storage is
         self.fault: Fault | None = None
+        self.cut_at: int | None = None  # from that request on, by the log, connections are cut off
         self.between: tuple[int, Callable[[], None]] | None = None  # done before that request
         self.seen = 0  # requests since the fault was set
         self._hrefs: dict[str, tuple[Repo, str, int]] = {}  # a secret: what may be put there
@@ -119,6 +120,11 @@ class Hub:
     def forget(self) -> None:
         """Empties the log."""
         self.log.clear()
+
+    def reached(self) -> int:
+        """How many of the requests that arrived were for the Hub itself: each client may ask it
+        for other things first."""
+        return len(self.log)
 
     def fail_at(self, number: int | None, when: str = "before", do: Any = None) -> None:
         """Has the request of this number (from 0) cut off, and every later one; `do` is called."""
@@ -202,9 +208,12 @@ class _Handler(BaseHTTPRequestHandler):
         with hub.lock:
             path = unquote(urlsplit(self.path).path)
             hub.log.append(Request(self.command, path, size, bool(self._token())))
-            number, hub.seen = hub.seen, hub.seen + 1
-            if hub.between and hub.between[0] == number:
+            at = len(hub.log) - 1
+            if hub.cut_at is not None and at >= hub.cut_at:
+                raise _CutError
+            if hub.between and hub.between[0] == at:
                 hub.between[1]()
+            number, hub.seen = hub.seen, hub.seen + 1
             if hub.fault is None or number < hub.fault[0]:
                 return None
             at, when, do = hub.fault

@@ -27,7 +27,7 @@ class Sequence:
     goal: int = 0  # tokens to compute before the next one is said
     decodes: bool = False
     shared: list[object] = field(default_factory=list)  # blocks from the front that others find
-    own: int = 0  # blocks beyond, or second copies of shared ones
+    own: int = 0  # blocks beyond
 
     def id(self, place: int) -> object:
         """What stands for the tokens up to the end of a block."""
@@ -155,8 +155,8 @@ class NaiveEngine:
             if block not in self.users:
                 self.users[block] = 0
                 self.unused.append(block)
-                self.own -= 1
-                one.own -= 1
+            self.own -= 1
+            one.own -= 1
             self.use(one, block)
 
     def leave(self, one: Sequence) -> None:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -21,12 +25,17 @@ from test_pipeline import tree
 from test_sources import answer, claude, user
 from traj import schema
 from traj.dataset import MANIFEST, Dataset
+from traj.dataset.files import DataWriter
 from traj.dataset.labels import COLUMNS, LABELS, RANK
+from traj.dataset.write import commit
 from traj.errors import TrajError, UsageError
 from traj.label import Orders, describe, label, write_out
 from traj.label.values import BY_NAME, sources
 from traj.pipeline import record
-from traj.release import reveal, split, verify
+from traj.release import commitment, reveal, split, verify
+from traj.release.keys import read_key
+from traj.release.parts import Parts
+from traj.release.text_free import text_free
 
 ONE, TWO = rows.trajectory_id("one"), rows.trajectory_id("two")
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -108,10 +117,13 @@ def test_only_the_heads_of_changed_shards_are_written(tmp_path, monkeypatch):
     record([SAMPLES / "codex", SAMPLES / "claude_code"], tmp_path / "x.traj")
     before = tree(tmp_path / "x.traj")
     name = min(heads(tmp_path / "x.traj"))
+    made: list[str] = []
+    close = DataWriter.close
+    monkeypatch.setattr(DataWriter, "close", lambda self: made.append(self) or close(self))
     put(tmp_path / "x.traj", "use_case=test", where=(f"trajectory_id={name}",))
     after = tree(tmp_path / "x.traj")
     changed = {path for path in after if after[path] != before.get(path)} - {MANIFEST}
-    assert len(changed) == 1
+    assert (len(changed), len(made)) == (1, 1)
     assert changed.pop().startswith("data/trajectories/unsplit-00000-")
     assert len(before) == len(after)
 
@@ -662,8 +674,6 @@ def test_an_encrypted_dataset_is_refused(tmp_path):
 
 def test_a_full_disk_leaves_the_dataset_as_it_was(data, monkeypatch):
     """No file is left behind, and labelling again finishes."""
-    from traj.dataset.files import DataWriter
-
     before = tree(data)
 
     def full(self: object, rows: object) -> None:
@@ -726,47 +736,89 @@ def test_a_dataset_of_an_older_schema_is_recorded_into(old):
     assert traj.validate(dataset).ok
 
 
+def aged(folder: Path) -> Path:
+    """A dataset as schema 1.0 would have it: without the newer columns."""
+    dataset = Dataset.open(folder)
+    files = []
+    for file in dataset.manifest.files:
+        path = folder / file.path
+        table = pq.ParquetFile(path).read().select(schema.names(file.table, "1.0"))
+        at = table.schema.get_field_index("schema_version")
+        versions = pa.array(["1.0"] * table.num_rows, pa.string())
+        pq.write_table(table.set_column(at, table.schema.field(at), versions), path)
+        digest = hashlib.sha256(path.read_bytes()).hexdigest()
+        files.append(replace(file, sha256=digest, bytes=path.stat().st_size))
+    commit(folder, replace(dataset.manifest, schema_version="1.0", files=tuple(files)))
+    return folder
+
+
+def versions(folder: Path) -> set[str]:
+    """The schema versions that the manifest and the files' rows name."""
+    manifest = Dataset.open(folder).manifest
+    named = {manifest.schema_version}
+    for file in manifest.files:
+        table = pq.ParquetFile(folder / file.path).read(columns=["schema_version"])
+        named |= set(table.column(0).to_pylist())
+    return named
+
+
+def test_every_writer_raises_an_older_dataset_whole(tmp_path, monkeypatch):
+    """Recording into it and splitting it again, of which each writes few shards otherwise, leave no
+    row of the older schema."""
+    from traj.dataset import write
+
+    monkeypatch.setattr(write, "_PER_SHARD", 4)
+    sessions = sorted((SAMPLES / "codex").rglob("*.jsonl"))
+    record(sessions[:7], tmp_path / "x.traj")
+    assert versions(aged(tmp_path / "x.traj")) == {"1.0"}
+    assert traj.validate(traj.load(tmp_path / "x.traj")).ok
+    before = Dataset.open(tmp_path / "x.traj").manifest.shards
+    assert record(sessions[:8], tmp_path / "x.traj").recorded == 1
+    assert Dataset.open(tmp_path / "x.traj").manifest.shards == before == 2
+    assert versions(tmp_path / "x.traj") == {schema.VERSION}
+    assert traj.validate(traj.load(tmp_path / "x.traj")).ok
+    data = rows.write(tmp_path / "y.traj", fleet(), group_rows=False)
+    assert split(data, options(tmp_path)).ok
+    assert versions(aged(data)) == {"1.0"}
+    assert split(data, options(tmp_path)).ok
+    assert versions(data) == {schema.VERSION}
+    assert traj.validate(traj.load(data)).ok
+
+
 def test_a_root_outlives_the_schema_that_it_was_made_under(tmp_path):
     """A private split that was committed to under schema 1.0 is proven under this one, before and
     after its dataset is raised."""
-    from dataclasses import replace
-
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    from traj.dataset.write import commit
-    from traj.release import commitment
-    from traj.release.keys import read_key
-    from traj.release.parts import Parts
-
     data = rows.write(tmp_path / "x.traj", fleet(12), group_rows=False)
     assert split(data, options(tmp_path)).ok
-    manifest = Dataset.open(data).manifest
-    for file in manifest.files:
-        # As schema 1.0 would have it: without the newer columns.
-        table = pq.ParquetFile(data / file.path).read()
-        table = table.select(schema.names(file.table, "1.0"))
-        at = table.schema.get_field_index("schema_version")
-        field = table.schema.field(at)
-        table = table.set_column(at, field, pa.array(["1.0"] * table.num_rows))
-        pq.write_table(table, data / file.path)
+    manifest = Dataset.open(aged(data)).manifest
     secret = read_key(tmp_path / "split.key").derive("commitment")
-    parts = Parts.of(Dataset(data, replace(manifest, schema_version="1.0")), None)
+    parts = Parts.of(Dataset.open(data), None)
     ids = [name for name, its in parts.assigned.items() if its == "private"]
     leaves = commitment.leaves(parts.rows(ids, "private"), parts.prompts(ids), secret, "1.0")
     said = {x: y for x, y in manifest.commitment.items() if x != "schema_version"}
     said["root"] = commitment.root(leaves)
     assert said["root"] != manifest.commitment["root"]
-    commit(data, replace(manifest, schema_version="1.0", commitment=said))
+    commit(data, replace(manifest, commitment=said))
     assert describe(data).known["languages"] == {"tools": 24}
     for step in ("before", "after"):
         file = tmp_path / f"{step}.json"
         reveal(Dataset.open(data), ids[:1], file, tmp_path / "split.key")
         assert verify(file, Dataset.open(data)).ok
-        told = json.loads(file.read_bytes())["rows"]
-        assert {row["row"]["schema_version"] for row in told} == {"1.0"}
+        for row in json.loads(file.read_bytes())["rows"]:
+            assert row["row"]["schema_version"] == "1.0"
+            assert set(row["row"]) == set(schema.names(row["table"], "1.0"))
         put(data, "outcome=resolved", where=("split=public",))
-    assert Dataset.open(data).manifest.schema_version == schema.VERSION
+    assert versions(data) == {schema.VERSION}
+
+
+def test_a_view_without_text_tells_no_repository_by_its_labels(data, tmp_path):
+    """Nor how they are known; categories stay."""
+    put(data, "repository.license=MIT", "repository.visibility=public", "outcome=resolved")
+    put(data, f"repository.commit={COMMIT}", "task.url=https://h/x", "task.title=secret")
+    view = text_free(Dataset.open(data), tmp_path / "view.traj")
+    for row in view.table("trajectories").to_pylist():
+        told = {name for name in COLUMNS if row[name] not in (None, [])}
+        assert told == {"outcome", "outcome_source"}
 
 
 def test_a_newer_schema_is_read_and_not_written(data):

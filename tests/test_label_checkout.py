@@ -141,8 +141,9 @@ def test_what_tools_touched_is_better_known_than_the_checkout(checkout, tmp_path
     """Languages of a session whose tools touched files stay."""
     own = {"language": "Go", "languages": ["Go"], "languages_source": "tools"}
     data = written(tmp_path, {"repository": repository("github.com/example/thing")} | own)
-    label(data, Orders(checkouts=(checkout,)))
+    report = label(data, Orders(checkouts=(checkout,)))
     assert heads(data)["s0"]["languages"] == ["Go"]
+    assert "languages" not in report.verdicts
 
 
 def test_sessions_that_ran_in_a_checkout_get_the_commit_that_it_had(checkout, tmp_path):

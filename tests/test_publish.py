@@ -26,6 +26,7 @@ from traj.release.commitment import ALGORITHM
 pytest.importorskip("huggingface_hub")
 
 PUBLIC, PRIVATE = "org/name", "org/name-private"
+Plans = tuple[RepositoryPlan, ...]
 CLIENTS = {"traj", "datasets", "datasets, streaming", "polars", "duckdb"}
 
 
@@ -87,10 +88,9 @@ def test_samples_become_a_public_and_a_private_repository(ready, stand_in, tmp_p
     nothing is sent."""
     report = published(stand_in, tmp_path, *both(ready), "--traces")
     assert report["ok"]
-    status = {
-        (one["client"], one["status"]) for one in report["loaded"] if one["config"] != "traces"
-    }
-    assert status == {(client, "same") for client in CLIENTS}
+    read = [one for one in report["loaded"] if one["config"] != "traces"]
+    assert {(one["client"], one["status"]) for one in read} == {(x, "same") for x in CLIENTS}
+    assert all(one["rows"] == one["expected_rows"] > 0 for one in read)
     by_repo = {one["repo_id"] for one in report["loaded"]}
     assert by_repo == {PUBLIC, PRIVATE}
     public, private = stand_in.repos[PUBLIC], stand_in.repos[PRIVATE]
@@ -103,27 +103,23 @@ def test_samples_become_a_public_and_a_private_repository(ready, stand_in, tmp_p
     shown = b"".join(public.tree().values())
     for row in Dataset.open(ready / "private.traj").table("trajectories").to_pylist():
         assert row["trajectory_id"].encode() not in shown
+    # What anyone may read was read without a token, the rest with it.
+    last = max(number for number, one in enumerate(stand_in.log) if "/tag/" in one.path)
+    for name, token in ((PUBLIC, False), (PRIVATE, True)):
+        reads = [one for one in stand_in.log[last + 1 :] if f"/{name}/" in one.path]
+        assert len(reads) > 20
+        assert {one.token for one in reads if "/cdn/" not in one.path} == {token}
     stand_in.forget()
     again = published(stand_in, tmp_path, *both(ready), "--traces", "--no-load-back")
     assert [one["unchanged"] for one in again["uploaded"]] == [True, True]
     assert not stand_in.writes()
 
 
-def test_what_is_public_is_loaded_without_a_token(ready, stand_in, tmp_path):
-    """No client is given the token for what anyone may read."""
-    words = [ready / "my.traj", PUBLIC, "--version", "1", "--private-dataset"]
-    published(stand_in, tmp_path, *words, ready / "private.traj")
-    last = max(n for n, one in enumerate(stand_in.log) if "/tag/" in one.path)
-    reads = [one for one in stand_in.log[last + 1 :] if PUBLIC in one.path]
-    assert len(reads) > 20
-    assert not any(one.token for one in reads)
-
-
 def test_a_loaded_dataset_is_the_published_one(ready, stand_in, tmp_path):
     """traj.load("org/name") gives the rows and the manifest of the local folder's public part;
     a folder of that name goes before it."""
-    words = [ready / "my.traj", PUBLIC, "--version", "2.0", "--private-dataset"]
-    published(stand_in, tmp_path, *words, ready / "private.traj", "--no-load-back")
+    with publisher(stand_in, tmp_path) as send:
+        assert send(planned(ready, "2.0"))["code"] == 0
     copytree(ready / "my.traj", tmp_path / "org" / "name")
     code = """
 import sys, os, traj
@@ -221,87 +217,96 @@ def test_a_dry_run_shows_everything_and_asks_nobody(ready, stand_in, tmp_path):
     assert "nothing was sent" in done.stdout
 
 
-# Versions
+# Sending plans
+
+
+@contextmanager
+def publisher(hub: Hub, folder: Path, **over: str):
+    """What sends plans in a fresh process: called, it gives how that ended."""
+    line = [sys.executable, str(Path(__file__).with_name("publisher.py"))]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True, "bufsize": 1}
+    pipes |= {"env": variables(hub, folder, **over)}
+    with subprocess.Popen(line, **pipes) as process:
+
+        def send(plans: Plans, kill_at: int | None = None, when: str = "before") -> dict:
+            file = folder / "plans.pickle"
+            file.write_bytes(pickle.dumps(plans))
+            process.stdin.write(f"{file}\n")
+            pid = int(process.stdout.readline())
+            if kill_at is not None:
+                hub.fail_at(kill_at, when, lambda: os.kill(pid, signal.SIGKILL))
+            process.stdin.write("go\n")
+            result = json.loads(process.stdout.readline())
+            hub.fail_at(None)
+            return result
+
+        yield send
+        process.stdin.close()
+
+
+def planned(folder: Path, version: str = "1.0.0", traces: Path | None = None) -> Plans:
+    """The plans of both repositories; with trace files in a folder that is to stay."""
+    options = PublishOptions(PUBLIC, PRIVATE, folder / "private.traj", traces=traces is not None)
+    return publication.prepare(folder / "my.traj", options, version, traces or folder).plans
 
 
 def test_a_version_stays_what_it_is(ready, stand_in, tmp_path):
     """Other content under a published version is refused before anything is sent; under a new one
     it replaces the files of the old, whose tag still leads to them."""
-    words = [*both(ready), "--no-load-back"]
-    published(stand_in, tmp_path, *words)
-    before = stand_in.repos[PUBLIC].tree()
-    stand_in.forget()
-    refused = command(stand_in, tmp_path, *words, "--traces")
-    assert refused.returncode == 2
-    assert "version 1.0.0 is published with other content" in refused.stderr
-    assert not stand_in.writes()
-    report = published(stand_in, tmp_path, *both(ready, "1.1.0"), "--no-load-back", "--traces")
-    repo = stand_in.repos[PUBLIC]
-    assert repo.tree("1.0.0") == before
-    assert repo.tree("1.1.0") == repo.tree() != before
-    assert not any(one.startswith("PUT") and "parquet" in one for one in stand_in.writes())
-    back = published(stand_in, tmp_path, *both(ready, "1.2.0"), "--no-load-back")
-    gone = {one["repo_id"]: one["deleted"] for one in back["uploaded"]}
-    assert all(path.startswith("traces/") for path in gone[PUBLIC])
-    assert gone[PUBLIC]
-    assert report["uploaded"][1]["sent"] < len(report["planned"][1]["files"])
-    assert all(whole(repo.tree(commit)) for commit in repo.commits)
+    with_traces = planned(ready, "1.0.0", tmp_path / "one")
+    with publisher(stand_in, tmp_path) as send:
+        assert send(planned(ready))["code"] == 0
+        repo = stand_in.repos[PUBLIC]
+        before = repo.tree()
+        stand_in.forget()
+        again = send(with_traces)
+        assert again["code"] == 2
+        assert "version 1.0.0 is published with other content" in again["told"]
+        assert not stand_in.writes()
+        done = send(planned(ready, "1.1.0", tmp_path / "two"))
+        assert done["code"] == 0
+        assert repo.tree("1.0.0") == before
+        assert repo.tree("1.1.0") == repo.tree() != before
+        assert not any(one.method == "PUT" for one in stand_in.log)
+        assert not done["told"][1]["deleted"]
+        gone = send(planned(ready, "1.2.0"))["told"][1]["deleted"]
+        assert gone
+        assert all(path.startswith("traces/") for path in gone)
+        assert all(whole(repo.tree(commit)) for commit in repo.commits)
+        old = send(planned(ready))
+        assert [one["unchanged"] for one in old["told"]] == [True, True]
+        assert repo.refs["main"] == repo.tags["1.2.0"]
+
+
+def licence_added(hub: Hub) -> None:
+    """Someone else's commit."""
+    repo = hub.repos[PUBLIC]
+    tree = repo.commits[repo.refs["main"]]
+    repo.commit({**tree, "LICENSE": tree[".gitattributes"]})
 
 
 def test_files_that_are_not_ours_stay(ready, stand_in, tmp_path):
     """A licence that someone put into the repository is left there, and said."""
-    words = [*both(ready), "--no-load-back"]
-    published(stand_in, tmp_path, *words)
-    repo = stand_in.repos[PUBLIC]
-    (blob,) = [repo.commits[repo.refs["main"]][".gitattributes"]]
-    repo.commit({**repo.commits[repo.refs["main"]], "LICENSE": blob})
-    report = published(stand_in, tmp_path, *both(ready, "2"), "--no-load-back")
-    assert "LICENSE" in repo.tree()
-    assert [one["left"] for one in report["uploaded"]] == [[], ["LICENSE"]]
+    with publisher(stand_in, tmp_path) as send:
+        send(planned(ready))
+        licence_added(stand_in)
+        told = send(planned(ready, "2"))["told"]
+    assert "LICENSE" in stand_in.repos[PUBLIC].tree()
+    assert [one["left"] for one in told] == [[], ["LICENSE"]]
 
 
 def test_a_private_split_never_goes_into_a_public_repository(ready, stand_in, tmp_path):
     """A companion that is public is refused before anything is sent to either repository."""
-    first = command(
-        stand_in,
-        tmp_path,
-        ready / "my.traj",
-        PRIVATE,
-        "--version",
-        "0",
-        "--private-dataset",
-        ready / "private.traj",
-        "--no-load-back",
-    )
-    assert first.returncode == 0, first.stderr
-    stand_in.forget()
-    refused = command(stand_in, tmp_path, *both(ready))
-    assert refused.returncode == 2
-    assert "is a public repository" in refused.stderr
+    plans = planned(ready)
+    (public,) = (plan for plan in plans if not plan.private)
+    with publisher(stand_in, tmp_path) as send:
+        elsewhere = replace(public, names=replace(public.names, repo_id=PRIVATE))
+        assert send((elsewhere,))["code"] == 0
+        stand_in.forget()
+        answer = send(plans)
+    assert answer["code"] == 2
+    assert "is a public repository" in answer["told"]
     assert not stand_in.writes()
-
-
-# Stopped, and run again
-
-
-@contextmanager
-def publisher(hub: Hub, folder: Path, plans: tuple[RepositoryPlan, ...]):
-    """What sends the plans in a fresh process: called, it gives how that ended."""
-    file = folder / "plans.pickle"
-    file.write_bytes(pickle.dumps(plans))
-    line = [sys.executable, str(Path(__file__).with_name("publisher.py")), str(file)]
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True, "bufsize": 1}
-    with subprocess.Popen(line, env=variables(hub, folder), **pipes) as process:
-
-        def send(kill_at: int | None = None, when: str = "before") -> int:
-            process.stdin.write("begin\n")
-            pid = int(process.stdout.readline())
-            hub.fail_at(kill_at, when, lambda: os.kill(pid, signal.SIGKILL))
-            process.stdin.write("go\n")
-            return int(process.stdout.readline())
-
-        yield send
-        process.stdin.close()
 
 
 def state(hub: Hub) -> dict:
@@ -316,90 +321,84 @@ def test_killed_at_any_request_and_run_again_it_ends_the_same(ready, stand_in, t
     """SIGKILL at each request, before the Hub carried it out and after: no revision is ever half a
     dataset, nothing public is there before its private part, and the next run ends where an
     undisturbed one does."""
-    options = PublishOptions(PUBLIC, PRIVATE, ready / "private.traj")
-    plans = publication.prepare(ready / "my.traj", options, "1.0.0", tmp_path).plans
-    with publisher(stand_in, tmp_path, plans) as send:
-        assert send() == 0
-        wanted, requests = state(stand_in), stand_in.seen
+    plans = planned(ready)
+    with publisher(stand_in, tmp_path) as send:
+        assert send(plans)["code"] == 0
+        wanted, requests = state(stand_in), stand_in.reached()
         assert requests > 40
-        killed = 0
         for when in ("before", "after"):
             for number in range(requests):
                 stand_in.repos.clear()
-                assert send(number, when) == -signal.SIGKILL, number
-                killed += 1
+                assert send(plans, number, when)["code"] == -signal.SIGKILL, number
                 for repo in stand_in.repos.values():
                     assert all(whole(repo.tree(commit)) for commit in repo.commits)
                 if PUBLIC in stand_in.repos:
                     assert "1.0.0" in stand_in.repos[PRIVATE].tags
-                assert send() == 0, number
+                assert send(plans)["code"] == 0, number
                 assert state(stand_in) == wanted, number
-        assert killed == 2 * requests
 
 
 def test_a_cut_connection_is_one_line_and_can_be_taken_up_again(ready, stand_in, tmp_path):
-    """The network fails at the commit; the next run sends no large file again."""
-    words = [*both(ready), "--no-load-back"]
-    published(stand_in, tmp_path, *words)
-    at = next(n for n, one in enumerate(stand_in.log) if "/commit/" in one.path)
-    stand_in.repos.clear()
-    stand_in.fail_at(at)
-    failed = command(stand_in, tmp_path, *words)
-    assert failed.returncode == 1
-    assert failed.stderr.splitlines()[-1].startswith(f"traj: {PRIVATE}: the Hub cannot be reached")
-    assert "Traceback" not in failed.stderr
-    sent = stand_in.sent()
-    stand_in.fail_at(None)
-    stand_in.forget()
-    published(stand_in, tmp_path, *words)
-    again = [one for one in stand_in.log if one.method == "PUT"]
-    assert sent
-    assert sum(one.bytes for one in again) < sent
+    """The network fails at the first commit; the next run sends no large file again."""
+    plans = planned(ready)
+    with publisher(stand_in, tmp_path) as send:
+        send(plans)
+        at = next(n for n, one in enumerate(stand_in.log) if "/commit/" in one.path)
+        stand_in.repos.clear()
+        stand_in.forget()
+        stand_in.cut_at = at
+        failed = send(plans)
+        assert failed["code"] == 1
+        assert failed["told"].startswith(f"{PRIVATE}: the Hub cannot be reached")
+        assert "\n" not in failed["told"]
+        large = sum(one.method == "PUT" for one in stand_in.log)
+        stand_in.cut_at = None
+        assert send(plans)["code"] == 0
+        again = sum(one.method == "PUT" for one in stand_in.log) - large
+        assert large > 4
+        assert again == sum(one.path.endswith((".parquet", ".png")) for one in plans[1].files)
 
 
-def test_another_commit_in_between_is_not_overwritten(ready, stand_in, tmp_path, monkeypatch):
+def test_another_commit_in_between_is_not_overwritten(ready, stand_in, tmp_path):
     """A repository that changed while files were sent: one line, and the next run takes it in."""
-    words = [*both(ready), "--no-load-back"]
-    published(stand_in, tmp_path, *words)
-    repo = stand_in.repos[PUBLIC]
-    (blob,) = [repo.commits[repo.refs["main"]][".gitattributes"]]
-
-    def commit() -> None:
-        repo.commit({**repo.commits[repo.refs["main"]], "LICENSE": blob})
-
-    stand_in.forget()
-    published(stand_in, tmp_path, *both(ready, "2"), "--no-load-back")
-    at = max(n for n, one in enumerate(stand_in.log) if "preupload" in one.path)
-    stand_in.between = at, commit
-    stand_in.seen = 0
-    failed = command(stand_in, tmp_path, *both(ready, "3"), "--no-load-back")
-    assert failed.returncode == 1
-    assert "someone else committed meanwhile: run again" in failed.stderr
-    published(stand_in, tmp_path, *both(ready, "3"), "--no-load-back")
-    assert "LICENSE" in repo.tree()
+    with publisher(stand_in, tmp_path) as send:
+        send(planned(ready))
+        stand_in.forget()
+        send(planned(ready, "2"))
+        at = max(n for n, one in enumerate(stand_in.log) if "preupload" in one.path)
+        stand_in.forget()
+        stand_in.between = at, lambda: licence_added(stand_in)
+        failed = send(planned(ready, "3"))
+        assert failed["code"] == 1
+        assert "someone else committed meanwhile: run again" in failed["told"]
+        stand_in.between = None
+        assert send(planned(ready, "3"))["code"] == 0
+    assert "LICENSE" in stand_in.repos[PUBLIC].tree("3")
 
 
 @pytest.mark.parametrize(
-    ("over", "said", "code"),
+    ("over", "said"),
     [
-        ({"HF_TOKEN": ""}, "no Hugging Face token: run `hf auth login`, or set HF_TOKEN", 2),
-        ({"HF_TOKEN": "hf_" + "x" * 34}, "the Hub answered 401", 1),
-        ({"HF_TOKEN": TOKEN + "\u00e9"}, "", 1),
-        ({"HF_ENDPOINT": "http://127.0.0.1:9"}, "the Hub cannot be reached", 1),
-        ({"HF_HUB_OFFLINE": "1"}, "HF_HUB_OFFLINE is set", 1),
+        ({"HF_TOKEN": ""}, "no Hugging Face token: run `hf auth login`, or set HF_TOKEN"),
+        ({"HF_TOKEN": "hf_" + "x" * 34}, "the Hub answered 401"),
+        ({"HF_TOKEN": "odd\u00e9token"}, ""),
+        ({"HF_ENDPOINT": "http://user:word@127.0.0.1:9"}, "the Hub cannot be reached"),
+        ({"HF_HUB_OFFLINE": "1"}, "HF_HUB_OFFLINE is set"),
     ],
     ids=["no token", "wrong token", "odd token", "nobody there", "offline"],
 )
 def test_what_the_library_raises_is_one_line_without_the_token(
-    over, said, code, ready, stand_in, tmp_path
+    over, said, ready, stand_in, tmp_path
 ):
     """Whatever goes wrong between here and the Hub."""
-    done = command(stand_in, tmp_path, *both(ready), "--no-load-back", **over)
-    assert done.returncode == code, done.stderr
-    assert said in done.stderr
-    assert "Traceback" not in done.stderr
-    assert done.stderr.splitlines()[-1].startswith("traj: ")
-    assert over.get("HF_TOKEN") in ("", None) or over["HF_TOKEN"] not in done.stderr
+    with publisher(stand_in, tmp_path, **over) as send:
+        done = send(planned(ready))
+    assert done["code"] in (1, 2)
+    assert said in done["told"]
+    assert "\n" not in done["told"]
+    for secret in (TOKEN, "odd\u00e9token", "user:word", "x" * 34):
+        assert secret not in done["told"]
+    assert not any(repo.commits for repo in stand_in.repos.values())
 
 
 # What is refused
@@ -682,6 +681,5 @@ def test_texts_are_all_that_scrubbing_looks_at(ready):
         "messages.tool_calls.arguments",
         "prompts.content",
         "trajectories.source.files.name",
-        "trajectories.task.title",
     }
     assert not any(place.endswith(("_id", "sha256", "commit")) for place in places)

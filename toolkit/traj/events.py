@@ -183,6 +183,7 @@ class Session(Struct):
     usage: Usage | None = None  # of the whole session, where the source has no other figures
     is_dated: bool = True  # False: times count from the session's start, on an unknown day
     has_text: bool = True  # False: lengths and times alone, no lane has a message
+    recorder: str = "log"  # log: the agent's own record. proxy: the requests on the wire
     losses: dict[str, int] = field(default_factory=dict)  # kind to count
 
     def lose(self, kind: str, count: int = 1) -> None:

@@ -29,7 +29,15 @@ import tiktoken
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
 
-from record import HOME, PORT, as_user, environment, make_repository, mount, run
+from record import (  # noqa: E402 - it lies in the folder above
+    HOME,
+    PORT,
+    as_user,
+    environment,
+    make_repository,
+    mount,
+    run,
+)
 
 Json = dict[str, Any]
 TASK = "python-pager"
@@ -64,7 +72,7 @@ CONFIG: Json = {
 }
 TOOLS: Json = {
     "observation_template": "exit {{output.returncode}}\n{{output.output}}{{output.exception_info}}",
-    "format_error_template": "Please call the tool: {{error}}",
+    "format_error_template": "Please call the tool with a command.",
 }
 TEXT: Json = {
     "action_observation_template": "exit {{output.returncode}}\n{{output.output}}",
@@ -102,7 +110,8 @@ class Model:
             note |= {"status": 500, "end": time.time()}
             return 500, {"error": {"message": "a failure by plan", "type": "server_error"}}
         text, thought, commands = next(self.steps)
-        same = itertools.takewhile(lambda two: two[0] == two[1], zip(self.before, prompt))
+        pairs = zip(self.before, prompt, strict=False)
+        same = itertools.takewhile(lambda two: two[0] == two[1], pairs)
         whole, cached = self.tokens(*prompt), self.tokens(*(one for one, _ in same))
         cached = cached // 16 * 16
         self.before = prompt

@@ -71,10 +71,7 @@ def _link(session: Session, lanes: list[list[Request]]) -> None:
             lanes[index][0].waits.append(spawner)
         if described.joined_by is not None:
             reports.setdefault(described.joined_by, []).append(lanes[index][-1].key)
-    for index, described in enumerate(session.lanes):
-        joined = _turn(lanes, described.joined_at)
-        if joined is not None and joined[0] != index and lanes[index]:
-            lanes[joined[0]][joined[1]].waits.append(lanes[index][-1].key)
+    _join_at(session, lanes)
     for lane in lanes:
         for before, request in zip([None, *lane], lane, strict=False):
             if before is not None:
@@ -83,6 +80,14 @@ def _link(session: Session, lanes: list[list[Request]]) -> None:
                 # A failed request brings its results again with the next attempt.
                 joined = reports.get(call, ())
                 request.waits += [k for k in joined if k[0] != request.lane]
+
+
+def _join_at(session: Session, lanes: list[list[Request]]) -> None:
+    """Where the source says which turn waits for a lane's last, it does."""
+    for index, described in enumerate(session.lanes):
+        joined = _turn(lanes, described.joined_at)
+        if joined is not None and joined[0] != index and lanes[index]:
+            lanes[joined[0]][joined[1]].waits.append(lanes[index][-1].key)
 
 
 def _turn(lanes: list[list[Request]], at: tuple[int, int] | None) -> Key | None:

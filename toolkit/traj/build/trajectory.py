@@ -51,7 +51,7 @@ def trajectory(
         "split": None,
         "source": {
             "format": session.format,
-            "recorder": "log",
+            "recorder": session.recorder,
             "recorder_version": recorder_version,
             "session_id": session.session_id,
             "files": [

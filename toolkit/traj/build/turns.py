@@ -84,8 +84,9 @@ def turns(
         output: int | None
         if session.has_text:
             counted, cached, output = lengths.of(request, front)
-        else:  # nothing to count: what an ideal cache would hold is the source's to say
-            counted, cached, output = None, turn.ideal_cached_tokens, None
+        else:  # nothing to count: what an ideal cache would hold is the source's to say, of its input
+            cached, output = turn.ideal_cached_tokens, None
+            counted = None if cached is None else usage.input_tokens
         start, end = times[request.key]
         first = since(turn.first_token_us, base)
         if first is not None and (start is None or end is None or not start <= first <= end):

@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from traj.cli import datasets, exports, labels, publishing, release, replays, tools
+from traj.cli import capacities, datasets, engines, exports, labels, publishing, release, replays, tools
 from traj.errors import TrajError
 from traj.report.text import plain
 from traj.version import __version__
@@ -24,7 +24,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for commands in (datasets, exports, labels, release, publishing, replays):
+for commands in (capacities, datasets, exports, labels, release, publishing, replays, engines):
     app.add_typer(commands.app)
 app.add_typer(tools.app, name="tools")
 

@@ -109,7 +109,9 @@ class Kept:
 
     def _labelled(self, trajectory: str, fresh: Row) -> Row:
         old = self.rows.get(trajectory)
-        for label in [] if old is None else list(_taken(old, fresh)):
+        if old is None:
+            return fresh
+        for label in list(_taken(old, fresh)):
             for path in (*label.fields, label.source):
                 _put(fresh, path, _get(old, path), old)
         return fresh

@@ -4,11 +4,11 @@ A block's id stands for all tokens up to the block's end, so two prompts with eq
 are equal up to there. Blocks that followed each other once are kept as one stretch (`Stretch`), in
 a tree: a prompt is found in as many looks as it has stretches, one for each turn of its
 conversation, however long it is. Which blocks are held is the same as when each is looked at by
-itself, as vLLM does:
+itself:
 
 - what a running sequence uses stays; of the rest goes first what was used least recently, and of
   one sequence's blocks the last one;
-- a block is held once: a second copy that a sequence computed lives as long as the sequence.
+- a block is held once: who computed one that is there by then uses that one.
 
 Since a sequence uses all blocks before one that it uses, only the ends of the tree's branches can
 be next to go: they wait in a heap by their last use, and who loses its last branch joins them.
@@ -81,10 +81,9 @@ class PrefixCache:
         self._lock(stretch)
         return stretch
 
-    def add(self, held: Stretch, ids: Sequence[int], start: int, stop: int) -> tuple[Stretch, int]:
-        """Puts blocks `start` to `stop` of `ids` behind a stretch that is held, and holds those
-        instead. Gives their stretch, and how many of them were not there yet.
-        """
+    def add(self, held: Stretch, ids: Sequence[int], start: int, stop: int) -> Stretch:
+        """Puts blocks `start` to `stop` of `ids` behind a stretch that is held, unless they are
+        there, and holds them instead of it."""
         last, at = held, start
         while at < stop and (branch := last.branches.get(ids[at])):
             same = _common(branch, ids, at, stop)
@@ -99,7 +98,7 @@ class PrefixCache:
         if last is not held:
             self._lock(last)
             self._unlock(held)
-        return last, fresh
+        return last
 
     def release(self, held: Stretch) -> None:
         """Ends a hold: all that was held has been used now."""

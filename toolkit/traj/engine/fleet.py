@@ -6,7 +6,7 @@ replica with the fewest requests, of those the first. That is what routers do th
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 
 from traj.engine.parameters import Parameters
 from traj.engine.request import Progress
@@ -22,11 +22,14 @@ class Fleet:
         self.engines = [Engine(parameters) for _ in range(parameters.replicas)]
         self._places: dict[Hashable, int] = {}
 
-    def route(self, session: Hashable) -> int:
-        """The number of the replica that a conversation's next request goes to."""
+    def route(self, session: Hashable, coming: Sequence[int] = ()) -> int:
+        """The number of the replica that a conversation's next request goes to. `coming`: requests
+        on their way to each of them."""
         place = self._places.pop(session, None)
         if place is None:
             loads = [len(engine.running) + len(engine.waiting) for engine in self.engines]
+            if coming:
+                loads = [load + more for load, more in zip(loads, coming, strict=True)]
             place = loads.index(min(loads))
             if len(self._places) >= _KEPT:
                 del self._places[next(iter(self._places))]  # the one that was silent longest

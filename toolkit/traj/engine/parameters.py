@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import msgspec
 from msgspec import Meta
@@ -77,6 +77,10 @@ class Parameters(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
             round(self.pair_ps),
         )
 
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON holds it."""
+        return msgspec.structs.asdict(self)
+
     def refusal(self, input_tokens: int, output_tokens: int) -> str | None:
         """Why a request can never be served, in a line; None where it can."""
         if input_tokens < 1 or output_tokens < 1:
@@ -93,7 +97,9 @@ def shipped() -> dict[str, Parameters]:
     """The engines that come with the package, by name."""
     folder = resources.files("traj.engine") / "models"
     files = sorted((file for file in folder.iterdir() if file.name.endswith(".toml")), key=str)
-    return {found.name: found for found in (_decode(file.read_bytes(), str(file)) for file in files)}
+    return {
+        found.name: found for found in (_decode(file.read_bytes(), str(file)) for file in files)
+    }
 
 
 def open_parameters(name: str) -> Parameters:

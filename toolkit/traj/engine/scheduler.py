@@ -302,10 +302,10 @@ class Engine:
             if start <= progress.kept < stop:
                 assert progress.held is not None
                 span = (progress.kept - start, stop - start)
-                progress.held, fresh = self.cache.add(progress.held, ids, *span)
+                progress.held = self.cache.add(progress.held, ids, *span)
+                progress.private -= stop - progress.kept
+                self._private -= stop - progress.kept
                 progress.kept = stop
-                progress.private -= fresh
-                self._private -= fresh
 
     def _drop_aborted(self) -> None:
         for progress in self._aborted:

@@ -21,7 +21,7 @@ from traj.dataset.repositories import plain_name
 from traj.errors import UsageError
 from traj.label.present import KEYS, unguarded
 from traj.label.said import nothing
-from traj.label.values import WRITTEN, BadValueError, checked, checked_source, languages_of
+from traj.label.values import WRITTEN, BadValueError, checked, checked_source, languages_of, short
 
 if TYPE_CHECKING:
     import polars as pl
@@ -113,7 +113,7 @@ def _check_columns(file: Path, names: Sequence[str]) -> None:
         near = difflib.get_close_matches(name, known, 1)
         what = "is no label" if name in columns else "is no column of the schema"
         hint = f": did you mean {near[0]}?" if near else ""
-        raise UsageError(f"{file}: {name!r} {what}{hint}")
+        raise UsageError(f"{file}: {short(name)} {what}{hint}")
     if set(KEYS).isdisjoint(names):
         raise UsageError(f"{file}: names no trajectory: add a column {' or '.join(KEYS)}")
     if set(WRITTEN).isdisjoint(names):
@@ -142,7 +142,8 @@ def _matched(rows: pl.DataFrame, present: pl.DataFrame) -> pl.DataFrame:
     lost = found.filter(pl.col("trajectory_id").is_null())
     if not lost.is_empty():
         row = lost.row(0, named=True)
-        raise UsageError(f"{row['place']}: there is no {key} {row[f'{key} said']!r} in the dataset")
+        name = short(row[f"{key} said"])
+        raise UsageError(f"{row['place']}: there is no {key} {name} in the dataset")
     for name in keys[1:]:
         other = found.filter(pl.col(f"{name} said") != pl.col(name).fill_null(""))
         if not other.is_empty():

@@ -89,14 +89,14 @@ def spdx(text: str) -> str:
         return str(canonicalize_license_expression(text.strip()))
     except InvalidLicenseExpression:
         remedy = "write MIT, Apache-2.0 OR MIT, or LicenseRef-Name for one that SPDX does not list"
-        raise BadValueError(f"{_short(text)} is no SPDX licence expression: {remedy}") from None
+        raise BadValueError(f"{short(text)} is no SPDX licence expression: {remedy}") from None
 
 
 def _url(text: str) -> str:
     given = text.strip()
     known = forge(given if "://" in given or "@" in given else f"https://{given}")
     if not given.isprintable() or not all(known):
-        raise BadValueError(f"{_short(text)} is no repository: write https://host/owner/name")
+        raise BadValueError(f"{short(text)} is no repository: write https://host/owner/name")
     return str(known[0])
 
 
@@ -108,7 +108,7 @@ def is_commit(text: str) -> bool:
 def _commit(text: str) -> str:
     given = text.strip().lower()
     if not is_commit(given):
-        raise BadValueError(f"{_short(text)} is no full commit hash of 40 or 64 hex digits")
+        raise BadValueError(f"{short(text)} is no full commit hash of 40 or 64 hex digits")
     return given
 
 
@@ -120,7 +120,7 @@ def _task_url(text: str) -> str:
     except ValueError:
         sound = False
     if not sound or " " in given:
-        raise BadValueError(f"{_short(text)} is no http or https URL")
+        raise BadValueError(f"{short(text)} is no http or https URL")
     if parts.username or parts.password:
         raise BadValueError("a task's URL with credentials in it: leave them out")
     return given
@@ -133,13 +133,13 @@ def _language(text: str) -> str:
 def _main_language(text: str) -> str:
     found = _listed(text)
     if len(found) != 1:
-        raise BadValueError(f"{_short(text)} is not one language: `languages` takes several")
+        raise BadValueError(f"{short(text)} is not one language: `languages` takes several")
     return _known_language(found[0])
 
 
 def _known_language(text: str) -> str:
     if not text.isprintable() or "|" in text:
-        raise BadValueError(f"{_short(text)} is no language")
+        raise BadValueError(f"{short(text)} is no language")
     return _languages().get(text.lower(), text)
 
 
@@ -148,7 +148,7 @@ def _one_of(path: str) -> Callable[[str], str | None]:
         given = re.sub(r"[\s-]+", "_", text.strip().lower())
         known = _enum(path)
         if given not in known:
-            raise BadValueError(f"{path} cannot be {_short(text)}: give one of {', '.join(known)}")
+            raise BadValueError(f"{path} cannot be {short(text)}: give one of {', '.join(known)}")
         return None if given == "unknown" else given
 
     return check
@@ -191,6 +191,7 @@ def extensions() -> dict[str, str]:
     return {extension: language for language, found in lists.items() for extension in found}
 
 
-def _short(text: str) -> str:
+def short(text: str) -> str:
+    """A text as an error shows it."""
     shown = text.strip()
     return repr(shown if len(shown) <= 60 else f"{shown[:59]}…")

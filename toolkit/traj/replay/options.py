@@ -11,6 +11,16 @@ from traj.workload.options import LoadOptions
 
 
 @dataclass(frozen=True, slots=True)
+class Steady:
+    """When enough was seen of a steady state: all agents were active for `settle_s`, then for
+    `window_s`, and so many trajectories were played to their ends."""
+
+    settle_s: float
+    window_s: float
+    trajectories: int
+
+
+@dataclass(frozen=True, slots=True)
 class ReplayOptions:
     """Where a load goes, and how it is driven. Times are in seconds."""
 
@@ -20,6 +30,7 @@ class ReplayOptions:
     phase: int = 0  # of the prefixes
     trajectories: int | None = None  # play this many, around the dataset; None: each once
     duration_s: float | None = None  # send nothing new after this; None: until all is played
+    steady: Steady | None = None  # play around the dataset until this is reached
     ramp_s: float = 0.0  # agents begin one after another within this
     timeout_s: float = 600.0  # without a byte from the engine
     processes: int = 1
@@ -38,6 +49,11 @@ class ReplayOptions:
             raise UsageError(f"{self.processes} processes for {self.agents} agents: too many")
         if self.duration_s is not None and self.duration_s <= 0:
             raise UsageError("the duration must be more than nothing")
+
+    @property
+    def endless(self) -> bool:
+        """Whether the dataset is played again and again."""
+        return self.trajectories is None and bool(self.duration_s or self.steady)
 
     @property
     def endpoint(self) -> str:

@@ -26,6 +26,8 @@ class State:
 
     stopping: bool = False
     active: int = 0  # agents that play
+    all_active_us: int | None = None  # since when all of them do
+    played: int = 0  # trajectories, to their ends
     sent: int = 0
     answered: int = 0
     failed: int = 0

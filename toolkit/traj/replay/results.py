@@ -111,6 +111,7 @@ class Run:
     started_at: str
     duration_us: int
     client: Client
+    played: int  # trajectories that were played to their ends
     valid: bool
     reasons: tuple[str, ...]  # why it is not
     interrupted: bool
@@ -129,6 +130,7 @@ class Run:
             "failed": rows.height - good.height - status.get("cancelled", 0),
             "by_status": status,
             "plays": rows["place"].n_unique(),
+            "played_whole": self.played,
             "retries": int(rows["retries"].sum()),
             "ttft_us": percentiles(good["ttft_us"]),
             "output_tokens_per_s": percentiles(good["output_tokens_per_s"]),

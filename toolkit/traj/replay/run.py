@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     import polars as pl
 
     from traj.dataset import Dataset
-    from traj.replay.options import ReplayOptions
+    from traj.replay.options import ReplayOptions, Steady
 
 HEAD_START_US = 200_000  # between readiness and the first request
 MAX_LATE_US = 10_000  # at the 99th percentile; later, and it was the client that was measured
@@ -49,6 +49,7 @@ class Part:
     end_us: int
     lags_us: list[int]
     cpu_share: float
+    played: int
     first_error: str | None
     hopeless: bool
     interrupted: bool
@@ -131,6 +132,7 @@ async def _drive(
         end_us,
         lag.lags_us,
         busy,
+        state.played,
         state.first_error,
         state.hopeless,
         interrupted,
@@ -144,9 +146,12 @@ async def _agent(
     ramp_us = options.ramp_s * 1e6 * agent / options.agents
     await asyncio.sleep(max(0.0, (started_us + ramp_us - now_us()) / 1e6))
     state.active += 1
+    if state.active == len(range(options.agents)[agent % options.processes :: options.processes]):
+        state.all_active_us = now_us()
     try:
         while not state.stopping and (script := await feed.next()) is not None:
             await player.play(script, agent)
+            state.played += not state.stopping
     finally:
         state.active -= 1
 
@@ -166,6 +171,9 @@ async def _until_over(
             left = options.duration_s + max(0, started_us - now_us()) / 1e6
         whole = asyncio.ensure_future(asyncio.wait(agents, return_when=asyncio.FIRST_EXCEPTION))
         either: list[asyncio.Future[Any]] = [whole, waiting]
+        if options.steady is not None:
+            share = len(agents) / options.agents
+            either.append(asyncio.create_task(_steady(options.steady, share, state)))
         await asyncio.wait(either, timeout=left, return_when=asyncio.FIRST_COMPLETED)
         state.stopping = True
         for task in (*either, *agents):
@@ -177,6 +185,17 @@ async def _until_over(
     finally:
         for name in (signal.SIGINT, signal.SIGTERM):
             loop.remove_signal_handler(name)
+
+
+async def _steady(wanted: Steady, share: float, state: State) -> None:
+    """Until this process has seen enough; of the trajectories it plays its share."""
+    seconds = wanted.settle_s + wanted.window_s
+    while (
+        state.all_active_us is None
+        or now_us() - state.all_active_us < seconds * 1e6
+        or state.played < wanted.trajectories * share
+    ):
+        await asyncio.sleep(0.02)
 
 
 async def _report(state: State, progress: Progress) -> None:
@@ -212,6 +231,7 @@ def _run(dataset: Dataset, options: ReplayOptions, parts: list[Part], began: dat
         started_at=began.isoformat(timespec="milliseconds"),
         duration_us=max(part.end_us for part in parts) - start_us,
         client=client,
+        played=sum(part.played for part in parts),
         valid=not found,
         reasons=found,
         interrupted=any(part.interrupted for part in parts),

@@ -63,7 +63,7 @@ def scripts(
             if place % every == first:
                 yield script(play, place)
             place += 1
-        if not found or (options.trajectories is None and options.duration_s is None):
+        if not found or (options.trajectories is None and not options.endless):
             return
 
 

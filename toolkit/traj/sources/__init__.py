@@ -28,13 +28,16 @@ from traj.sources.located import HISTORY, Located
 
 SOURCES = {
     "claude_code": "traj.sources.claude_code",
+    "claude_stream": "traj.sources.claude_stream",
     "codex": "traj.sources.codex",
+    "live": "traj.sources.live",
     "otlp": "traj.sources.otlp",
     "weka": "traj.sources.weka",
     "gemini_cli": "traj.sources.gemini_cli",
     "mini_swe_agent": "traj.sources.mini_swe_agent",
     "pi": "traj.sources.pi",
     "qwen_code": "traj.sources.qwen_code",
+    "swe_agent": "traj.sources.swe_agent",
 }
 SUFFIXES = (*LINES, ".json", ".db", ".traj", ".har")  # of files that are opened in folders
 PASSED_OVER = frozenset((".git", "node_modules", "__pycache__"))

@@ -10,6 +10,7 @@ are OpenAI's, but gateways translate them in ways of their own, which the respon
 
 from __future__ import annotations
 
+from base64 import b64decode
 from typing import Annotated
 
 from msgspec import Meta, Raw, Struct
@@ -76,7 +77,20 @@ def answered(raw: Raw) -> Answered:
     found = None if api == "unknown" else answered_by(api, bytes(raw))
     if found is None:
         return Answered()
-    return replace(found, usage=usage(raw)) if api == CHAT else found
+    if api == CHAT:
+        return replace(found, usage=usage(raw))
+    return replace(found, response_id=_own_id(found.response_id), usage=sound(found.usage))
+
+
+def _own_id(response_id: str | None) -> str | None:
+    """The provider's id within the one that LiteLLM makes of it."""
+    packed = (response_id or "").removeprefix("resp_")
+    try:
+        told = b64decode(packed + "=" * (-len(packed) % 4)).decode()
+    except ValueError:
+        return response_id
+    name, _, own = told.rpartition(";response_id:")
+    return own if own and name.startswith("litellm:") else response_id
 
 
 def usage(raw: Raw) -> Usage:
@@ -98,13 +112,23 @@ def usage(raw: Raw) -> Usage:
         meaning = _REASONING_BESIDE
     elif _sum_needs(told, (cached or 0) + (written or 0)):
         meaning = _CACHED_BESIDE
-    return meaning.usage(
+    found = meaning.usage(
         told.prompt_tokens,
         cached,
         told.completion_tokens,
         written_tokens=written,
         reasoning_tokens=completion.reasoning_tokens,
     )
+    return sound(found)
+
+
+def sound(told: Usage) -> Usage:
+    """Figures that are at odds (more cached than asked, more thought than answered) are partial:
+    some of them are placeholders."""
+    cache = (told.cached_tokens or 0) + (told.cache_write_tokens or 0)
+    at_odds = told.input_tokens is not None and cache > told.input_tokens
+    at_odds |= told.output_tokens is not None and (told.reasoning_tokens or 0) > told.output_tokens
+    return replace(told, source="partial") if at_odds else told
 
 
 def created_us(raw: Raw) -> int | None:

@@ -20,7 +20,7 @@ from msgspec import Raw, Struct
 from msgspec.structs import replace
 
 from traj.errors import SourceError
-from traj.events import Lane, Session, Step, Turn, Usage
+from traj.events import Lane, Sampling, Session, Step, Turn, Usage
 from traj.sources import documents
 from traj.sources.about import About, Meaning
 from traj.sources.lines import Count, Head
@@ -159,6 +159,7 @@ class _Reader:
                 end_us=end,
                 clock="none" if start is None else "logged",
                 stop_reason=one.stop if one.stop in _STOPS else None,
+                sampling=Sampling(stream=True) if one.type == "s" else None,
                 line=number,
             )
         )
@@ -166,7 +167,8 @@ class _Reader:
     def finish(self, block: int) -> None:
         """What follows from the trace as a whole: ends, joins, and what an ideal cache holds."""
         for index, lane in enumerate(self.session.lanes):
-            lane.steps = list(_ended(lane.steps, self._thought.get(index, [])))
+            steps = list(_ended(lane.steps, self._thought.get(index, [])))
+            lane.steps = list(_in_order(steps, self.session))
         main = self.session.lanes[0].steps
         for lane in self.session.lanes[1:]:
             lane.joined_at = _joined(main, lane)
@@ -196,10 +198,22 @@ def _ended(steps: Sequence[Step], thought: Sequence[int | None]) -> Iterator[Ste
     for turn, after, pause in zip_longest(steps, steps[1:], thought[1:]):
         assert isinstance(turn, Turn)
         later = after.start_us if isinstance(after, Turn) else None
-        if turn.end_us is None and turn.start_us is not None and None not in (later, pause):
-            yield replace(turn, end_us=max(turn.start_us, later - pause), clock="derived")
-        else:
+        start, known = turn.start_us, turn.end_us is not None
+        if known or start is None or later is None or pause is None:
             yield turn
+        else:
+            yield replace(turn, end_us=max(start, later - pause), clock="derived")
+
+
+def _in_order(steps: Sequence[Step], session: Session) -> Iterator[Step]:
+    """Starts are whole seconds in published traces, and may lie before the end before them."""
+    end = 0
+    for turn in steps:
+        assert isinstance(turn, Turn)
+        early = turn.start_us is not None and turn.start_us < end and turn.clock == "logged"
+        session.lose("clock_disorder", int(early))
+        yield replace(turn, clock="derived") if early else turn
+        end = max(end, turn.end_us or 0)
 
 
 def _joined(main: Sequence[Step], lane: Lane) -> tuple[int, int] | None:

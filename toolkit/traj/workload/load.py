@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from traj.build import NO_TEXT
 from traj.build import tokens as tokenizers
 from traj.errors import UsageError
 from traj.workload import chat, sampling
@@ -60,6 +61,8 @@ class Load:
             raise UsageError(
                 f"{dataset.path}: no split {options.split!r}: it has {', '.join(known)}"
             )
+        if not whole_rows:
+            _need_text(dataset, options.split)
         self.recounted = False
         self._words: Words | None = None
         if options.tokenizer is not None:
@@ -225,6 +228,19 @@ class Phase:
 
     def __iter__(self) -> Iterator[Play]:
         return self.load.plays(self.number)
+
+
+def _need_text(dataset: Dataset, split: str | None) -> None:
+    """Raises UsageError where some trajectories have lengths alone: to be sent they would need
+    text, and blocks to say what prompts share, and the dataset holds neither."""
+    losses = dataset.table("trajectories", ["losses"], split=split).column(0).to_pylist()
+    without = sum(any(one["kind"] == NO_TEXT for one in kinds or ()) for kinds in losses)
+    if without:
+        raise UsageError(
+            f"{dataset.path}: {without} of {len(losses)} trajectories have lengths and times but "
+            "no text, so there is nothing to send: record those with text into a dataset of "
+            "their own"
+        )
 
 
 def _counted_tokens(turns: Columns) -> tuple[int, int]:

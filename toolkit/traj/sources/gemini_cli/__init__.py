@@ -126,7 +126,8 @@ def _take(session: Session, talk: Conversation, line: wire.Line, number: int) ->
         _date(session, line.timestamp)
         talk.note(line, number)
     elif line.change is not None:
-        session.title = line.change.summary or session.title
+        if talk.index == 0:
+            session.title = line.change.summary or session.title
         if line.change.messages is not None:
             talk.replace(line.change.messages, number)
     elif line.session_id is not None:

@@ -8,7 +8,7 @@ from binascii import Error as Base64Error
 
 from msgspec import structs
 
-from traj.events import Attachment, Message, ToolCall, ToolRun, Usage
+from traj.events import Attachment, Message, Session, ToolCall, ToolRun, Usage
 from traj.sources.about import Meaning
 from traj.sources.gemini_cli import wire
 from traj.sources.lines import epoch_us
@@ -46,13 +46,15 @@ def _attachment(inline: wire.Inline) -> Attachment:
     return Attachment(inline.mime_type, hashlib.sha256(payload).hexdigest(), len(payload))
 
 
-def answer(note: wire.Note, time: int | None, file: int, line: int | None) -> Message:
+def answer(
+    session: Session, note: wire.Note, time: int | None, file: int, line: int | None
+) -> Message:
     """A model's message with its thoughts and calls."""
     parts = wire.parts_of(note.content if bytes(note.content) else note.parts)
     thoughts = [_thought(thought) for thought in note.thoughts or ()]
     thoughts += [part.text for part in parts if part.thought and part.text]
     calls = [
-        ToolCall(call.id, call.name or "unknown", bytes(call.args).decode() or "{}")
+        ToolCall(call.id, call.name or "unknown", wire.raw_text(call.args, session) or "{}")
         for call in note.tool_calls or ()
         if call.id
     ]
@@ -61,7 +63,7 @@ def answer(note: wire.Note, time: int | None, file: int, line: int | None) -> Me
             ToolCall(
                 part.function_call.id,
                 part.function_call.name or "unknown",
-                bytes(part.function_call.args).decode() or "{}",
+                wire.raw_text(part.function_call.args, session) or "{}",
             )
             for part in parts
             if part.function_call and part.function_call.id
@@ -88,12 +90,14 @@ def begun_us(note: wire.Note, time: int | None) -> int | None:
     return min(known, default=None)
 
 
-def results(parts: list[wire.Part], time: int | None, file: int, line: int | None) -> list[Message]:
+def results(
+    session: Session, parts: list[wire.Part], time: int | None, file: int, line: int | None
+) -> list[Message]:
     """The tools' results among the parts of a message, one message each."""
     return [
         Message(
             "tool",
-            wire.text_of(part.function_response.response),
+            wire.text_of(part.function_response.response, session),
             tool_call_id=part.function_response.id or "",
             name=part.function_response.name,
             time_us=time,
@@ -105,11 +109,11 @@ def results(parts: list[wire.Part], time: int | None, file: int, line: int | Non
     ]
 
 
-def result_of(call: wire.ToolCall, file: int, line: int | None) -> list[Message]:
+def result_of(session: Session, call: wire.ToolCall, file: int, line: int | None) -> list[Message]:
     """The result that stands with its call, for files that have no message for it."""
     time = epoch_us(call.timestamp)
     parts = wire.parts_of(call.result)
-    found = results(parts, time, file, line)
+    found = results(session, parts, time, file, line)
     if not found and (text := text_of(parts)) is not None:
         found = [Message("tool", text, time_us=time, file=file, line=line)]
     return [structs.replace(one, tool_call_id=call.id or "", name=call.name) for one in found]

@@ -37,6 +37,7 @@ class Conversation:
         self.lane: Lane = session.lanes[index]
         self.count = 0  # messages of the lane
         self.written: list[int] = []  # the context that the steps so far have built
+        self.sent = 0  # messages of the lane that a request has held, or answered
         self.changed = False  # the conversation is no longer the context and what came since
         self.summarised = False  # what came since has a message in the model's place
         self.now: list[Held] = []  # the conversation
@@ -59,7 +60,7 @@ class Conversation:
         if note.type in MODEL:
             self._flush_results()
             if _is_synthetic(note):
-                told = content.answer(note, epoch_us(note.timestamp), self.file, line)
+                told = content.answer(self.session, note, epoch_us(note.timestamp), self.file, line)
                 self.summarised = True
                 self._add(note.id, [told])
             else:
@@ -86,7 +87,7 @@ class Conversation:
             return
         (note, line), self.answer = self.answer, None
         time = epoch_us(note.timestamp)
-        message = content.answer(note, time, self.file, line)
+        message = content.answer(self.session, note, time, self.file, line)
         calls = note.tool_calls or []
         self._go_there()
         self.lane.steps.append(
@@ -106,6 +107,7 @@ class Conversation:
             )
         )
         self._hold(note.id, message.content, 1)
+        self.sent = self.count
         for call in calls:
             if call.id:
                 self.session.tool_runs.setdefault(call.id, content.run(call, time))
@@ -122,12 +124,12 @@ class Conversation:
         """Results that stand with their calls alone."""
         asked, self.asked = self.asked, []
         for call in asked:
-            self._add(None, content.result_of(call, self.file, None))
+            self._add(None, content.result_of(self.session, call, self.file, None))
 
     def _user(self, note: wire.Note, line: int) -> None:
         parts = wire.parts_of(note.content if bytes(note.content) else note.parts)
         time = epoch_us(note.timestamp)
-        messages = content.results(parts, time, self.file, line)
+        messages = content.results(self.session, parts, time, self.file, line)
         if messages:
             brought = {message.tool_call_id for message in messages}
             self.asked = [call for call in self.asked if call.id not in brought]
@@ -179,7 +181,7 @@ class Conversation:
         self.now = []
         for _, note in items(messages, wire.NOTE, self.session):
             old = self.known.get(note.id or "")
-            if old is None or _says_else(note, old):
+            if old is None or _says_else(self.session, note, old):
                 self.known.pop(note.id or "", None)
                 self.note(note, line)
                 self.finish()
@@ -201,13 +203,14 @@ class Conversation:
     def _reason(self, wanted: list[int]) -> str:
         if self.summarised:
             return "compaction"
+        held = [number for number in self.written if number < self.sent]
         common = 0
-        for old, new in zip(self.written, wanted, strict=False):
+        for old, new in zip(held, wanted, strict=False):
             if old != new:
                 break
             common += 1
-        lost = set(self.written[common:]) & set(wanted)
-        return "edit" if lost or not common else "rewind"
+        moved = set(held[common:]) & set(wanted)
+        return "edit" if moved or not common else "rewind"
 
     def _ranges(self, numbers: list[int]) -> tuple[tuple[int, int, int], ...]:
         found: list[tuple[int, int, int]] = []
@@ -225,12 +228,12 @@ def _is_synthetic(note: wire.Note) -> bool:
     return note.tokens is None and note.model is None and bytes(note.content).startswith(b"[")
 
 
-def _says_else(note: wire.Note, held: Held) -> bool:
+def _says_else(session: Session, note: wire.Note, held: Held) -> bool:
     """Whether a message says something else than when it was written last."""
     parts = wire.parts_of(note.content if bytes(note.content) else note.parts)
     if note.type in MODEL:
         return (content.text_of(parts) or "").strip() != (held.text or "").strip()
-    told = content.results(parts, None, 0, None)
+    told = content.results(session, parts, None, 0, None)
     texts = [message.content or "" for message in told]
     text = content.text_of(parts)
     if text is not None or not told:

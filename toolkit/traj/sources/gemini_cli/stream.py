@@ -61,7 +61,7 @@ class StreamReader:
             return
         call = event.tool_id or ""
         self.names[call] = event.tool_name
-        arguments = bytes(event.parameters).decode() or "{}"
+        arguments = wire.raw_text(event.parameters, self.session) or "{}"
         self.calls.append(ToolCall(call, event.tool_name or "unknown", arguments))
         self.session.tool_runs.setdefault(call, ToolRun(start_us=time))
 
@@ -70,7 +70,7 @@ class StreamReader:
         run = self.session.tool_runs.setdefault(call, ToolRun())
         run.end_us, run.clock = time, "derived" if time is not None else "none"
         run.status = _STATUS.get(event.status or "", "unknown")
-        text = event.output or wire.text_of(event.error)
+        text = event.output or wire.text_of(event.error, self.session)
         self.results.append(
             Message(
                 "tool",

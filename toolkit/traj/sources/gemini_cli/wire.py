@@ -9,7 +9,8 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Raw, Struct, field
 
-from traj.sources.lines import Count
+from traj.events import Session
+from traj.sources.lines import UNDECODABLE, Count
 
 NOTHING = Raw()
 
@@ -145,21 +146,32 @@ def parts_of(raw: Raw) -> list[Part]:
         return []
     try:
         found = _PARTS.decode(data)
-    except msgspec.DecodeError:
+    except UNDECODABLE:
         return []
     listed = found if isinstance(found, list) else [found]
     return [Part(text=one) if isinstance(one, str) else one for one in listed]
 
 
-def text_of(raw: Raw) -> str:
+def text_of(raw: Raw, session: Session) -> str:
     """A tool's result as text: its output or its error, else the whole of it as JSON."""
-    data = bytes(raw)
+    text = raw_text(raw, session)
     try:
-        value: Any = msgspec.json.decode(data) if data else ""
-    except msgspec.DecodeError:
-        return data.decode("utf-8", "replace")
+        value: Any = msgspec.json.decode(text) if text else ""
+    except UNDECODABLE:
+        return text
     if isinstance(value, dict):
         for key in ("output", "error", "result"):
             if isinstance(value.get(key), str):
                 return str(value[key])
-    return value if isinstance(value, str) else data.decode("utf-8", "replace")
+    return value if isinstance(value, str) else text
+
+
+def raw_text(raw: Raw, session: Session) -> str:
+    """A JSON value as its own text. Bytes in it that are no UTF-8 were not looked at when its line
+    was decoded: they are replaced, and counted."""
+    data = bytes(raw)
+    try:
+        return data.decode()
+    except UnicodeDecodeError:
+        session.lose("invalid_utf8")
+        return data.decode("utf-8", "replace")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
@@ -25,6 +26,7 @@ _ENDS = frozenset(
 )
 _FENCE = "```bash"  # around the one action of an answer, where version 1 writes no list of them
 _NOT_RUN = "action was not executed"
+_ENCRYPTED = re.compile(rb'"encrypted_content"\s*:\s*"')
 _SECOND = 1_000_000
 
 
@@ -137,6 +139,8 @@ class Conversation:
         """Instructions, results, and what a person says between them."""
         call = entry.call_id or entry.tool_call_id
         message = spoken(entry)
+        role = message.role if message.role in ("system", "tool") else "user"
+        message = replace(message, role=role, reasoning=None, tool_calls=())
         if entry.call_id is not None and bytes(entry.output):
             message = replace(message, role="tool", content=text_of(entry.output))
         if message.role == "tool":

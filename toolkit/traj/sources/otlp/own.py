@@ -6,8 +6,8 @@ figures come back as they were; what does not is counted.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Collection, Iterator, Sequence
+from typing import Any, TypeGuard
 
 import orjson
 from msgspec.structs import replace
@@ -16,9 +16,18 @@ from traj.events import Lane, Message, Rebase, Session, Step, ToolRun, Turn
 from traj.sources.lines import epoch_us
 from traj.sources.otlp import text, words
 from traj.sources.otlp.spans import Span
+from traj.sources.requests.spoken import proper
 
 Ranges = list[tuple[int, int]]
 _API = ("anthropic_messages", "openai_chat", "openai_responses", "gemini")
+_LANES = 2**15  # as many as the schema has numbers for
+LANE_KINDS = ("main", "subagent", "side")
+REASONS = ("start", "compaction", "clear", "rewind", "edit", "model_switch")
+STATUSES = ("ok", "error", "cancelled")
+RUN_STATUSES = ("ok", "error", "rejected", "timeout", "interrupted", "unknown")
+CLOCKS = ("measured", "logged", "derived", "none")
+REASONINGS = ("kept", "dropped", "encrypted", "unknown")
+STOPS = ("end_turn", "tool_use", "max_tokens", "stop_sequence", "refusal", "pause", "other")
 _TEXT = ("gen_ai.input.messages", "gen_ai.output.messages", "traj.unsent")
 
 
@@ -37,10 +46,13 @@ class _Reader:
 
     def __init__(self, session: Session, spans: Sequence[Span], resource: dict[str, Any]) -> None:
         self.session = session
-        self.base_us = epoch_us(resource.get("traj.started_at")) or 0
+        started = resource.get("traj.started_at")
+        self.base_us = epoch_us(started if isinstance(started, str) else None) or 0
+        session.is_dated = self.base_us > 0
         self.fronts: dict[str, str] = {}
         self.messages: dict[int, Message] = {}
         self.lane_of: dict[int, int] = {}
+        self.answered: set[int] = set()
         self.chats = sorted(
             (one for one in spans if words.kind(one) == "chat"), key=lambda one: _int(one, "turn")
         )
@@ -49,7 +61,9 @@ class _Reader:
         losses = resource.get("traj.losses")
         for one in losses if isinstance(losses, list) else ():
             if isinstance(one, dict):
-                session.lose(str(one.get("kind")), int(one.get("count") or 0))
+                kind, count = one.get("kind"), one.get("count")
+                if isinstance(kind, str) and _is_count(count):
+                    session.lose(kind, count)
 
     def read(self) -> None:
         for span in [*self.chats, *self.agents]:
@@ -67,7 +81,8 @@ class _Reader:
         for index, lane in enumerate(lanes):
             chats = [one for one in self.chats if _int(one, "lane") == index]
             if chats:
-                lane.kind = str(chats[0].attributes.get("traj.lane_kind") or lane.kind)
+                kind = _of(chats[0], "lane_kind", LANE_KINDS, lane.kind)
+                lane.kind = kind if index else "main"
                 lane.name = _str(chats[0], "lane_name")
             own = [number for number in numbers if self.lane_of[number] == index]
             lane.steps += self._steps(chats, own)
@@ -84,12 +99,13 @@ class _Reader:
                 if not isinstance(about, dict) or not isinstance(row.get("parts"), list):
                     continue
                 number, time_us = about.get("message"), about.get("time_us")
-                if not isinstance(number, int):
+                if not _is_count(number):
                     continue
-                made = text.parts(row)[0]
-                time = self.base_us + time_us if isinstance(time_us, int) else None
+                made = proper(text.parts(row)[0])
+                time = self.base_us + time_us if _is_count(time_us) else None
                 self.messages[number] = replace(made, time_us=time, line=span.line)
-                self.lane_of[number] = max(0, int(about.get("lane") or 0))
+                lane = about.get("lane")
+                self.lane_of[number] = lane if _is_count(lane) and lane < _LANES else 0
         system = text.system(words.value(span.attributes.get("gen_ai.system_instructions")))
         tools = words.value(span.attributes.get("gen_ai.tool.definitions"))
         if system is not None:
@@ -113,27 +129,42 @@ class _Reader:
             for lane in sorted(ended):
                 self._bring(lanes[lane], span)
 
+    def _ranges(self, span: Span) -> Ranges:
+        """The messages of a prompt; of those that are not there, none."""
+        rows = words.value(span.attributes.get("traj.input"))
+        beyond = max(self.messages, default=-1) + 1
+        return [
+            (row[0], min(row[1], beyond))
+            for row in (rows if isinstance(rows, list) else ())
+            if isinstance(row, list) and len(row) == 2 and all(_is_count(one) for one in row)
+        ]
+
     def _bring(self, lane: Lane, span: Span) -> None:
         """Marks what brought a sub-agent's report: the newest message of the prompt."""
-        ranges = _ranges(span)
-        inputs = [number for start, stop in ranges for number in range(start, stop)]
-        own = [n for n in inputs[-64:] if self.lane_of.get(n) == _int(span, "lane")]
-        told = [n for n in own if n in self.messages and self.messages[n].role != "assistant"]
-        if not told:
+        told = next(self._told(span), None)
+        if told is None:
             return
-        brought = self.messages[told[-1]]
+        brought = self.messages[told]
         name = brought.brings or f"report before turn {_int(span, 'turn')}"
-        self.messages[told[-1]] = replace(brought, brings=name)
+        self.messages[told] = replace(brought, brings=name)
         lane.joined_by = name
+
+    def _told(self, span: Span) -> Iterator[int]:
+        """What the agent told the model in a prompt, the newest first."""
+        for start, stop in reversed(self._ranges(span)):
+            for number in range(stop - 1, start - 1, -1):
+                mine = self.lane_of.get(number) == _int(span, "lane")
+                if mine and self.messages[number].role != "assistant":
+                    yield number
 
     def _steps(self, chats: Sequence[Span], own: Sequence[int]) -> Iterator[Step]:
         """A lane's messages and turns in order."""
         context: Ranges = []
         told = 0
         for span in chats:
-            wanted, output = _ranges(span), span.attributes.get("traj.output")
+            wanted, output = self._ranges(span), span.attributes.get("traj.output")
             stops = [stop for start, stop in wanted if self.lane_of.get(stop - 1) is not None]
-            until = output if isinstance(output, int) else max(stops, default=0)
+            until = output if _is_count(output) else max(stops, default=0)
             answers = {one.attributes.get("traj.output") for one in chats}
             while told < len(own) and own[told] < until:
                 number = own[told]
@@ -141,13 +172,14 @@ class _Reader:
                 if number not in answers:
                     yield self._message(number, span)
                     _extend(context, number)
-            reason = _str(span, "context_reason")
-            if context != wanted or reason not in (None, "start", "model_switch"):
-                places = self._places(wanted)
-                yield Rebase(None if reason == "start" else reason, tuple(places))
+            reason = _of(span, "context_reason", REASONS, "")
+            if context != wanted or reason not in ("", "start", "model_switch"):
+                places = tuple(self._places(wanted))
+                yield Rebase(None if reason in ("", "start") else reason, places)
                 context = list(wanted)
-            yield self._turn(span, output if isinstance(output, int) else None)
-            if isinstance(output, int) and output in self.messages:
+            turn = self._turn(span, output if _is_count(output) else None)
+            yield turn
+            if turn.answer is not None and _is_count(output):
                 while told < len(own) and own[told] <= output:
                     told += 1
                 _extend(context, output)
@@ -175,7 +207,15 @@ class _Reader:
     def _turn(self, span: Span, output: int | None) -> Turn:
         found = span.attributes
         known = found.get("traj.start") != "unknown", found.get("traj.end") != "unknown"
-        status = str(found.get("traj.status") or "ok")
+        status = _of(span, "status", STATUSES, "ok")
+        answer = None
+        if status != "error" and output is not None and output not in self.answered:
+            answer = self.messages.get(output)
+        if answer is not None and output is not None:
+            self.answered.add(output)
+            answer = proper(answer, "assistant")
+        elif status == "ok":
+            self.session.lose("answer_not_recorded")
         usage = words.usage(found, beside=False)
         source = found.get("traj.usage_source")
         if source in ("reported", "partial"):
@@ -183,7 +223,7 @@ class _Reader:
         start = span.start_us if known[0] else None
         api = found.get("traj.api")
         return Turn(
-            answer=self.messages.get(output) if output is not None else None,
+            answer=answer,
             api=api if api in _API else "unknown",
             model=words.first(found, words.MODEL),
             response_id=words.first(found, words.RESPONSE_ID),
@@ -191,13 +231,13 @@ class _Reader:
             start_us=start,
             first_token_us=words.first_token_us(span) if start is not None else None,
             end_us=span.end_us if known[1] else None,
-            clock=str(found.get("traj.clock") or "none"),
+            clock=_of(span, "clock", CLOCKS, "none"),
             system=self.fronts.get(_str(span, "system_id") or ""),
             tools=self.fronts.get(_str(span, "tools_id") or ""),
-            earlier_reasoning=str(found.get("traj.earlier_reasoning") or "unknown"),
-            stop_reason=_str(span, "stop_reason"),
+            earlier_reasoning=_of(span, "earlier_reasoning", REASONINGS, "unknown"),
+            stop_reason=_of(span, "stop_reason", STOPS, "") or None,
             status=status,
-            error=_str(span, "error"),
+            error=_str(span, "error") if status == "error" else None,
             attempt=_int(span, "attempt"),
             sampling=words.sampling(found),
             line=span.line,
@@ -211,25 +251,17 @@ class _Reader:
         flags = [found.get(f"traj.{name}") for name in ("truncated", "background")]
         truncated, background = (one if isinstance(one, bool) else None for one in flags)
         code, waited = found.get("traj.exit_code"), found.get("traj.permission_us")
+        is_code = isinstance(code, int) and not isinstance(code, bool) and -(2**31) <= code < 2**31
         self.session.tool_runs[call] = ToolRun(
             span.start_us if found.get("traj.start") != "unknown" else None,
             span.end_us if found.get("traj.end") != "unknown" else None,
-            str(found.get("traj.clock") or "none"),
-            waited if isinstance(waited, int) else None,
-            str(found.get("traj.status") or "unknown"),
-            code if isinstance(code, int) else None,
+            _of(span, "clock", CLOCKS, "none"),
+            waited if _is_count(waited) else None,
+            _of(span, "status", RUN_STATUSES, "unknown"),
+            code if is_code else None,
             truncated,
             background,
         )
-
-
-def _ranges(span: Span) -> Ranges:
-    rows = words.value(span.attributes.get("traj.input"))
-    return [
-        (max(0, row[0]), min(row[1], 2**31))
-        for row in (rows if isinstance(rows, list) else ())
-        if isinstance(row, list) and len(row) == 2 and all(isinstance(one, int) for one in row)
-    ]
 
 
 def _extend(context: Ranges, number: int) -> None:
@@ -239,9 +271,19 @@ def _extend(context: Ranges, number: int) -> None:
         context.append((number, number + 1))
 
 
+def _is_count(found: object) -> TypeGuard[int]:
+    return isinstance(found, int) and not isinstance(found, bool) and 0 <= found < 2**31
+
+
 def _int(span: Span, name: str) -> int:
     found = span.attributes.get(f"traj.{name}")
-    return found if isinstance(found, int) and 0 <= found < 2**15 else 0
+    return found if _is_count(found) and found < _LANES else 0
+
+
+def _of(span: Span, name: str, known: Collection[str], default: str) -> str:
+    """One of the schema's words."""
+    found = span.attributes.get(f"traj.{name}")
+    return found if isinstance(found, str) and found in known else default
 
 
 def _str(span: Span, name: str) -> str | None:

@@ -70,12 +70,14 @@ def milliseconds(stamp: float | None) -> int | None:
     return None if stamp is None else round(stamp * 1000)
 
 
-def answer(inner: wire.Inner, time: int | None, file: int, line: int | None) -> Message | None:
+def answer(
+    session: Session, inner: wire.Inner, time: int | None, file: int, line: int | None
+) -> Message | None:
     """An assistant's message; None for a failed one that says nothing."""
     blocks = inner.content if isinstance(inner.content, list) else []
     thoughts = [block.thinking for block in blocks if block.thinking]
     calls = tuple(
-        ToolCall(block.id, block.name or "unknown", bytes(block.arguments).decode() or "{}")
+        ToolCall(block.id, block.name or "unknown", wire.raw_text(block.arguments, session) or "{}")
         for block in blocks
         if block.type == "toolCall" and block.id
     )
@@ -150,7 +152,7 @@ def subagent_steps(
     for inner in run.messages:
         time = milliseconds(inner.timestamp)
         if inner.role == "assistant":
-            message = answer(inner, time, file, None)
+            message = answer(session, inner, time, file, None)
             steps.append(turn(inner, message, None, model=inner.model or run.model, file=file))
             begin_runs(session, message, None)
         elif inner.role == "toolResult":

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import msgspec
 from msgspec import Raw
 
+from traj.events import Session
 from traj.sources.chains import Chain
 from traj.sources.pi import wire
 from traj.sources.pi.content import text_of
@@ -39,13 +40,13 @@ class Prompt:
             tools[tool.name] = tool
         return Prompt((*self._texts, text) if text else self._texts, sections, tools)
 
-    def tools(self, api: str) -> str | None:
+    def tools(self, api: str, session: Session) -> str | None:
         """The tools as a request to that API has them, JSON text."""
         if not self._tools:
             return None
         if api not in self._declared:
             listed = [_declaration(tool, api) for tool in self._tools.values()]
-            self._declared[api] = msgspec.json.encode(listed).decode()
+            self._declared[api] = wire.raw_text(Raw(msgspec.json.encode(listed)), session)
         return self._declared[api]
 
 

@@ -56,12 +56,12 @@ class TreeReader:
         elif kind == "compaction":
             self._compaction(entry, time, line)
         elif kind == "branch_summary":
-            self._side("branch summary", entry.usage, None, time, line)
+            self._side("branch summary", entry, time, line)
             if entry.summary:
                 self.session.lose("framing_not_recorded")
                 self._say(entry.summary, time, line)
         elif kind == "usage":
-            self._side(entry.kind or "usage", entry.usage, entry.model, time, line)
+            self._side(entry.kind or "usage", entry, time, line)
         elif kind == "context_edit":
             self._edit(entry, time, line)
         else:
@@ -170,7 +170,7 @@ class TreeReader:
         self._say(f"Ran `{inner.command or ''}`\n{output}", time, line, by_person=True)
 
     def _answer(self, entry: wire.Entry, inner: wire.Inner, time: int | None, line: int) -> None:
-        message = content.answer(inner, time, self.file, line)
+        message = content.answer(self.session, inner, time, self.file, line)
         content.begin_runs(self.session, message, time)
         if inner.stop_reason == "error" and message is not None:
             self.session.lose("broken_answer")
@@ -184,7 +184,7 @@ class TreeReader:
             model=inner.model or self.here.model,
             response_id=inner.response_id or entry.id,
             system=self.here.prompt.system,
-            tools=self.here.prompt.tools(api),
+            tools=self.here.prompt.tools(api, self.session),
             attempt=self.attempt,
             sampling=Sampling(reasoning_effort=effort) if effort not in (None, "off") else None,
             file=self.file,
@@ -210,13 +210,13 @@ class TreeReader:
         call = inner.tool_call_id
         for run in runs:
             steps = content.subagent_steps(run, self.session, self.file)
-            self.session.lanes.append(Lane("subagent", run.agent, call, call, steps))
+            self.session.lanes.append(Lane("subagent", run.agent, call, call, steps=steps))
 
     # What changes the context
 
     def _compaction(self, entry: wire.Entry, time: int | None, line: int) -> None:
         """The summary, then what stands from the first kept entry on, in place of the context."""
-        self._side("compaction", entry.usage, None, time, line)
+        self._side("compaction", entry, time, line)
         kept = self._kept(entry)
         self.session.lose("framing_not_recorded")
         summary = Message("user", entry.summary or "", time_us=time, file=self.file, line=line)
@@ -254,10 +254,12 @@ class TreeReader:
     def _edit(self, entry: wire.Entry, time: int | None, line: int) -> None:
         """One earlier message is left out from here on, or says something else."""
         target = self.places.get(entry.target_id or "")
-        old = target.number if target is not None else None
-        if old is None:
+        if target is None:
             self.session.lose("item:context_edit")
             return
+        old = target.number
+        if old is None:
+            return  # a failed answer, which is never sent again
         new: int | None = None
         if entry.replacement is not None:
             told = entry.replacement.content
@@ -275,21 +277,20 @@ class TreeReader:
         self.here = self.here._replace(context=replaced(self.here.context, old, new))
         self.reason = "edit"
 
-    def _side(
-        self, name: str, raw: wire.RawUsage | None, model: str | None, time: int | None, line: int
-    ) -> None:
+    def _side(self, lane: str, entry: wire.Entry, time: int | None, line: int) -> None:
         """A request outside the conversation, of which the log has the figures alone."""
-        if raw is None:
+        if entry.usage is None:
             return
         self.session.lose("answer_not_recorded")
-        if name not in self.sides:
-            self.sides[name] = len(self.session.lanes)
-            self.session.lanes.append(Lane("side", name))
-        self.session.lanes[self.sides[name]].steps.append(
+        if lane not in self.sides:
+            self.sides[lane] = len(self.session.lanes)
+            self.session.lanes.append(Lane("side", lane))
+        self.session.lanes[self.sides[lane]].steps.append(
             Turn(
                 None,
-                model=model or self.here.model,
-                usage=content.usage(raw),
+                model=entry.model or self.here.model,
+                response_id=entry.id,
+                usage=content.usage(entry.usage),
                 end_us=time,
                 clock="derived" if time is not None else "none",
                 file=self.file,

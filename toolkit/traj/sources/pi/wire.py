@@ -11,6 +11,7 @@ from typing import Annotated
 import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType
 
+from traj.events import Session
 from traj.sources.lines import Count, ExitCode
 
 NOTHING = Raw()
@@ -127,3 +128,14 @@ class SubagentDetails(Struct):
 
 DECODER = msgspec.json.Decoder(Entry)
 SUBAGENTS = msgspec.json.Decoder(SubagentDetails)
+
+
+def raw_text(raw: Raw, session: Session) -> str:
+    """A JSON value as its own text. Bytes in it that are no UTF-8 were not looked at when its line
+    was decoded: they are replaced, and counted."""
+    data = bytes(raw)
+    try:
+        return data.decode()
+    except UnicodeDecodeError:
+        session.lose("invalid_utf8")
+        return data.decode("utf-8", "replace")

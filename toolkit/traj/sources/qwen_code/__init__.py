@@ -19,7 +19,7 @@ from traj.sources.located import Located
 from traj.sources.qwen_code import content, wire
 from traj.sources.qwen_code.content import MEANING
 from traj.sources.qwen_code.conversation import Conversation
-from traj.sources.qwen_code.requests import Told
+from traj.sources.qwen_code.requests import Ledger
 
 NAME = "qwen_code"
 ABOUT = About(
@@ -33,6 +33,7 @@ ABOUT = About(
     lacks=(
         "system prompt, tool definitions and injected reminders",
         "requests for suggestions and titles",
+        "retries, whose time stands in the request that succeeded",
         "approval waits, which stand inside tool times",
     ),
 )
@@ -64,8 +65,9 @@ def read(session_id: str, parts: Sequence[Located]) -> Session:
     """Reads one session: its own file and those of its sub-agents. Raises SourceError."""
     session = Session(NAME, session_id, "Qwen Code")
     session.lanes.append(Lane("main"))
-    sidelined: dict[str, list[Told]] = {}
-    main = Conversation(session, 0, [], sidelined)
+    sidelined: dict[str, Ledger] = {}
+    main = Conversation(session, 0, Ledger(), sidelined)
+    asides: list[Ledger] = []
     ordered = sorted(parts, key=lambda part: (part.part is not None, part.part or ""))
     if ordered[0].part is not None:
         session.lose("main_lane_missing")
@@ -73,15 +75,15 @@ def read(session_id: str, parts: Sequence[Located]) -> Session:
         talk = main
         if part.part is not None:
             session.lanes.append(Lane("subagent"))
-            told = sidelined.pop(part.part, [])
+            told = sidelined.pop(part.part, Ledger())
             talk = Conversation(session, len(session.lanes) - 1, told, {})
         _read_file(session, talk, part.path)
         if part.part is not None:
             _tie(session, talk.lane, part.part)
-            main.told += talk.told
+            asides.append(talk.told)
         main.version = main.version or talk.version
         main.branch = main.branch or talk.branch
-    for told in (main.told, *sidelined.values()):
+    for told in (main.told, *asides, *sidelined.values()):
         _aside(session, told)
     session.agent_version = main.version
     if main.branch:
@@ -117,13 +119,12 @@ def _tie(session: Session, lane: Lane, agent: str) -> None:
     session.lose("subagent_without_call")
 
 
-def _aside(session: Session, told: list[Told]) -> None:
+def _aside(session: Session, told: Ledger) -> None:
     """Requests that no answer in the record belongs to, such as those of compression."""
     if not told:
         return
-    name = told[0].event.subagent_name
-    session.lanes.append(Lane("side", name))
-    for event, line in told:
+    session.lanes.append(Lane("side", told.rest()[0].event.subagent_name))
+    for event, line in told.rest():
         text = event.response_text
         end = epoch_us(event.timestamp)
         message = Message("assistant", text, time_us=end, line=line) if text else None

@@ -8,7 +8,7 @@ from binascii import Error as Base64Error
 
 from msgspec import structs
 
-from traj.events import Attachment, Message, ToolCall, Turn, Usage
+from traj.events import Attachment, Message, Session, ToolCall, Turn, Usage
 from traj.sources.about import Meaning
 from traj.sources.lines import epoch_us
 from traj.sources.qwen_code import wire
@@ -61,11 +61,13 @@ def text_of(parts: list[wire.Part]) -> str | None:
     return "\n".join(texts) if texts else None
 
 
-def answer(parts: list[wire.Part], time: int | None, file: int, line: int | None) -> Message:
+def answer(
+    session: Session, parts: list[wire.Part], time: int | None, file: int, line: int | None
+) -> Message:
     """A model's message."""
     thoughts = [part.text for part in parts if part.thought and part.text]
     calls = [
-        ToolCall(call.id, call.name or "unknown", bytes(call.args).decode() or "{}")
+        ToolCall(call.id, call.name or "unknown", wire.raw_text(call.args, session) or "{}")
         for part in parts
         if (call := part.function_call) is not None and call.id
     ]
@@ -81,13 +83,19 @@ def answer(parts: list[wire.Part], time: int | None, file: int, line: int | None
 
 
 def said(
-    parts: list[wire.Part], time: int | None, file: int, line: int | None, *, person: bool
+    session: Session,
+    parts: list[wire.Part],
+    time: int | None,
+    file: int,
+    line: int | None,
+    *,
+    person: bool,
 ) -> list[Message]:
     """A message of the user's role: tools' results, one message each, and what else it says."""
     found = [
         Message(
             "tool",
-            wire.text_of(part.function_response.response),
+            wire.text_of(part.function_response.response, session),
             tool_call_id=part.function_response.id or "",
             name=part.function_response.name,
             time_us=time,

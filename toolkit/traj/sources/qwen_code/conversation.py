@@ -16,7 +16,7 @@ from traj.events import Lane, Message, Rebase, Session, ToolRun, Turn
 from traj.sources.chains import Chain, joined, ranges
 from traj.sources.lines import epoch_us
 from traj.sources.qwen_code import content, wire
-from traj.sources.qwen_code.requests import Answer, Told, telemetry_of
+from traj.sources.qwen_code.requests import Answer, Figures, Ledger, Told
 
 Key = tuple[str, str | None, str | None, tuple[str, ...]]
 _LOST = Chain(None, 0, 0)  # no context
@@ -51,7 +51,7 @@ class Conversation:
     """The steps of one lane."""
 
     def __init__(
-        self, session: Session, index: int, told: list[Told], sidelined: dict[str, list[Told]]
+        self, session: Session, index: int, told: Ledger, sidelined: dict[str, Ledger]
     ) -> None:
         self.session = session
         self.index = index
@@ -64,7 +64,7 @@ class Conversation:
         self.written: Chain | None = None
         self.reason: str | None = None
         self.count = 0
-        self.waiting: dict[tuple[int | None, int | None], int] = {}  # turns without telemetry
+        self.waiting: dict[Figures, int] = {}  # turns without telemetry
         self.attempt = 0
         self.known: dict[Key, int] = {}
         self.answer: Answer | None = None
@@ -106,7 +106,9 @@ class Conversation:
             time = epoch_us(line.timestamp)
             person = line.type == "user" and line.subtype in (None, "mid_turn_user_message")
             person = person and self.index == 0 and line.provenance in (None, "real_user")
-            for message in content.said(parts, time, self.file, number, person=person):
+            for message in content.said(
+                self.session, parts, time, self.file, number, person=person
+            ):
                 self._append(self._notice(line, message))
             if line.tool_call_result is not None:
                 self._ran(line.tool_call_result, time)
@@ -148,9 +150,9 @@ class Conversation:
         if held is None:
             return
         end = max(held.times, default=None)
-        message = content.answer(held.parts, end, self.file, held.number)
+        message = content.answer(self.session, held.parts, end, self.file, held.number)
         figures = content.usage(held.usage)
-        event = telemetry_of(held, self.told, main=self.index == 0)
+        event = self.told.take(held, main=self.index == 0)
         if held.usage is None and event is not None:
             figures = content.usage_of(event)
         turn = content.turn(
@@ -200,9 +202,9 @@ class Conversation:
         elif kind == "api_response":
             told = Told(event, number)
             if event.subagent_id:
-                self.sidelined.setdefault(event.subagent_id, []).append(told)
+                self.sidelined.setdefault(event.subagent_id, Ledger()).add(told)
             elif not self._late(event):
-                self.told.append(told)
+                self.told.add(told)
         elif kind == "api_error" and not event.subagent_id:
             turn = content.turn(
                 None,
@@ -250,9 +252,11 @@ class Conversation:
         wanted: list[Message] = []
         for told in history:
             if told.role == "model":
-                wanted.append(content.answer(told.parts, time, self.file, number))
+                wanted.append(content.answer(self.session, told.parts, time, self.file, number))
             else:
-                wanted += content.said(told.parts, time, self.file, number, person=False)
+                wanted += content.said(
+                    self.session, told.parts, time, self.file, number, person=False
+                )
         context: Chain | None = None
         used: set[int] = set()
         for message in wanted:

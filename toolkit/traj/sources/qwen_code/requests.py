@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections import deque
 from typing import NamedTuple
 
 from traj.sources.lines import epoch_us
 from traj.sources.qwen_code import wire
+
+Figures = tuple[int | None, int | None]
 
 
 class Told(NamedTuple):
@@ -43,14 +46,36 @@ class Answer:
         self.times += [time] if time is not None else []
 
 
-def telemetry_of(held: Answer, told: list[Told], *, main: bool) -> wire.Event | None:
-    """Takes an answer's request out of what was told: the one with the same figures; in the main
-    agent's file, for an answer without any, the last."""
-    raw = held.usage
-    if raw is None:
-        return told.pop().event if told and main else None
-    wanted = (raw.prompt_token_count, raw.candidates_token_count)
-    for place, (event, _) in enumerate(told):
-        if (event.input_token_count, event.output_token_count) == wanted:
-            return told.pop(place).event
-    return None
+class Ledger:
+    """Requests that telemetry tells of and no answer has been found for yet."""
+
+    def __init__(self) -> None:
+        self._open: dict[int, Told] = {}
+        self._places: dict[Figures, deque[int]] = {}
+
+    def __len__(self) -> int:
+        return len(self._open)
+
+    def add(self, told: Told) -> None:
+        """Takes note of one."""
+        event = told.event
+        self._open[told.line] = told
+        figures = (event.input_token_count, event.output_token_count)
+        self._places.setdefault(figures, deque()).append(told.line)
+
+    def take(self, held: Answer, *, main: bool) -> wire.Event | None:
+        """An answer's request: the one with the same figures; in the main agent's file, for an
+        answer without any, the last."""
+        if held.usage is None:
+            return self._open.popitem()[1].event if self._open and main else None
+        usage = held.usage
+        places = self._places.get((usage.prompt_token_count, usage.candidates_token_count))
+        while places:
+            told = self._open.pop(places.popleft(), None)
+            if told is not None:
+                return told.event
+        return None
+
+    def rest(self) -> list[Told]:
+        """Those that no answer was found for."""
+        return list(self._open.values())

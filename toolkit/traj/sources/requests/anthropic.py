@@ -106,7 +106,7 @@ def asked(body: bytes) -> Asked | None:
     names: dict[str, str] = {}
     messages: list[Message] = []
     for one in parts(request.messages, _Spoken):
-        messages += _messages(one, names)
+        messages += spoken(one.role or "user", one.content, names)
     effort = fit(request.output_config, _Effort)
     return Asked(
         ANTHROPIC,
@@ -124,12 +124,13 @@ def asked(body: bytes) -> Asked | None:
     )
 
 
-def _messages(one: _Spoken, names: dict[str, str]) -> list[Message]:
-    role = one.role or "user"
-    text = fit(one.content, str)
+def spoken(role: str, content: Raw | bytes, names: dict[str, str]) -> list[Message]:
+    """A message's content: one message for each result, and one for all the rest. `names` are
+    those of calls by their ids; an answer's are added."""
+    text = fit(content, str)
     if text is not None:
         return [Message(role, text)]
-    blocks = parts(one.content, Block)
+    blocks = parts(content, Block)
     if role == "assistant":
         message = said(blocks)
         names.update((call.id, call.name) for call in message.tool_calls)

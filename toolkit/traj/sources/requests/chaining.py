@@ -24,7 +24,7 @@ from msgspec.structs import replace
 
 from traj.events import Lane, Message, Rebase, Session, Step, ToolRun, Turn
 from traj.sources.requests.evidence import Asking, Summaries
-from traj.sources.requests.spoken import Exchange
+from traj.sources.requests.spoken import Exchange, proper
 from traj.sources.requests.tree import Tree
 
 _Front = tuple[object, object]  # tools; system prompt, wherever it stands
@@ -166,7 +166,7 @@ class _Chains:
                 self._ran(message.tool_call_id, exchange)
             typed = person and message.role == "user"
             placed = replace(
-                message,
+                proper(message),
                 file=exchange.file,
                 line=exchange.line,
                 by_person=typed,
@@ -194,7 +194,10 @@ class _Chains:
         message = None if status == "error" else answered.message
         if message is not None:
             message = replace(
-                message, time_us=exchange.end_us, file=exchange.file, line=exchange.line
+                proper(message, "assistant"),
+                time_us=exchange.end_us,
+                file=exchange.file,
+                line=exchange.line,
             )
         elif status == "ok":
             self._session.lose("answer_not_recorded")

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from traj.events import Message, Sampling, Usage
 from traj.sources.about import Meaning
@@ -24,6 +25,30 @@ MEANINGS: Mapping[str, Meaning] = MappingProxyType(
         GEMINI: Meaning(cached="inside", written=None, reasoning="beside"),
     }
 )
+
+
+ROLES = ("system", "user", "assistant", "tool")
+
+
+def proper(message: Message, role: str | None = None) -> Message:
+    """A message as the schema has it: one of four roles (or the one given), calls and reasoning in
+    answers alone, names and ids of calls at results alone. Logs hold others."""
+    known = role or message.role
+    if known not in ROLES:
+        known = "user"
+    if role is None and known != "tool" and (message.tool_calls or message.reasoning is not None):
+        known = "assistant"
+    asks, tells = known == "assistant", known == "tool"
+    if message.role == known and (asks or not message.tool_calls) and (tells or not message.name):
+        return message
+    return replace(
+        message,
+        role=known,
+        reasoning=message.reasoning if asks else None,
+        tool_calls=message.tool_calls if asks else (),
+        tool_call_id=message.tool_call_id if tells else None,
+        name=message.name if tells else None,
+    )
 
 
 class Asked(Struct, frozen=True):

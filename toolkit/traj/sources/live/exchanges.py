@@ -1,0 +1,110 @@
+"""Requests of a live log as exchanges: what was asked and answered, and when."""
+
+from __future__ import annotations
+
+from itertools import accumulate
+
+from msgspec.structs import replace
+
+from traj.sources import requests
+from traj.sources.live import wire
+from traj.sources.live.log import Asked, Run, bytes_of
+from traj.sources.requests import Answered, Exchange
+from traj.sources.requests.streams import is_stream
+
+# Of each API's events, those that carry a piece of the answer.
+_TOKENS = (
+    b'"content_block_delta"',  # Anthropic
+    b".delta",  # Responses
+    b'"delta":{"',  # chat; the first one names the role alone
+    b'"parts"',  # Gemini
+)
+_FAILED = 400
+
+
+def exchanges(run: Run) -> list[tuple[Asked, Exchange]]:
+    """The requests to models, in the order in which they came."""
+    found = []
+    for one in run.asked:
+        exchange = _exchange(one, run.begin.wall_us)
+        if exchange is not None:
+            found.append((one, exchange))
+    return found
+
+
+def _exchange(one: Asked, began_us: int) -> Exchange | None:
+    path = one.ask.path
+    api = requests.api_of(path) if one.ask.method == "POST" else None
+    if api is None or one.body is None:
+        return None
+    asked = requests.asked(api, one.body, path.partition("?")[0])
+    if asked is None:
+        return None
+    if asked.sampling is not None and ":streamGenerateContent" in path:
+        asked = replace(asked, sampling=replace(asked.sampling, stream=True))
+    end = one.end
+    start = began_us + one.ask.at_us
+    if end is None:  # the proxy was killed, or could not write
+        return Exchange(asked, Answered(complete=False), start, clock="measured", line=one.line)
+    body = bytes_of(end.said)
+    return Exchange(
+        asked,
+        _answered(api, one, end, body),
+        start,
+        _first_token_us(end, body, start),
+        began_us + end.at_us,
+        "measured",
+        thread=one.who.agent,
+        line=one.line,
+    )
+
+
+def _answered(api: str, one: Asked, end: wire.End, body: bytes) -> Answered:
+    if end.status is None:
+        return Answered(complete=False) if end.cut == "agent" else Answered(error="not_connected")
+    found = requests.answered(api, body, one.body or b"") if body else None
+    if end.status >= _FAILED:
+        told = found.error if found is not None else None
+        return Answered(error=told if told not in (None, "error") else f"http_{end.status}")
+    if found is None or (end.cut and not is_stream(body) and found.message is None):
+        cut_off = end.cut == "agent"
+        return Answered(complete=False) if cut_off else Answered(error=end.error or "malformed")
+    if not found.complete and end.cut == "upstream":
+        return replace(found, error=found.error or "cut_off")
+    return found
+
+
+def _first_token_us(end: wire.End, body: bytes, start: int) -> int | None:
+    """When the chunk came that ended the first event with a piece of the answer."""
+    if not end.chunks or end.said is None or not is_stream(body):
+        return None
+    if sum(size for _, size in end.chunks) != len(body):
+        return None  # packed: which chunk brought what is not known
+    place = _first_token(body)
+    if place is None:
+        return None
+    arrived = accumulate(size for _, size in end.chunks)
+    return next(
+        (start + at for (at, _), until in zip(end.chunks, arrived, strict=True) if until >= place),
+        None,
+    )
+
+
+def _first_token(body: bytes) -> int | None:
+    """Where the first event ends that carries a piece of the answer."""
+    at = 0
+    while at < len(body):
+        ends = [found for gap in (b"\n\n", b"\r\n\r\n") if (found := body.find(gap, at)) >= 0]
+        if not ends:
+            return None
+        stop = min(ends)
+        event = body[at:stop]
+        if any(mark in event for mark in _TOKENS) and not _is_empty(event):
+            return stop
+        at = stop + 2
+    return None
+
+
+def _is_empty(event: bytes) -> bool:
+    """Whether a chat event names a role and says nothing."""
+    return b'"role":"assistant","content":""' in event or b'"delta":{"role":"assistant"}' in event

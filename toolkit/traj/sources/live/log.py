@@ -1,0 +1,173 @@
+"""A live log as it was written: lines to requests with their bodies, and whose they are."""
+
+from __future__ import annotations
+
+import hashlib
+from base64 import b64decode
+from binascii import Error as NotBase64
+from collections.abc import Iterator
+from pathlib import Path
+
+from msgspec import DecodeError, Struct, field
+
+from traj.errors import SourceError
+from traj.events import Session, SourceFile
+from traj.sources import lines
+from traj.sources.live import wire
+from traj.sources.live.who import Who, roots, who
+from traj.sources.lines import UNDECODABLE
+
+
+class Asked(Struct):
+    """A request of the log, and its answer, None where the log has none."""
+
+    line: int
+    ask: wire.Ask
+    who: Who
+    body: bytes | None  # None where a part of it is missing
+    end: wire.End | None = None
+
+
+class Run(Struct):
+    """What a log holds."""
+
+    begin: wire.Begin
+    asked: list[Asked] = field(default_factory=list)
+
+
+def bytes_of(said: wire.Said | None) -> bytes:
+    """The bytes that a line holds."""
+    if said is None:
+        return b""
+    if bytes(said.json):
+        return bytes(said.json)
+    if said.text is not None:
+        return said.text.encode("utf-8", "replace")
+    try:
+        return b64decode(said.base64 or "")
+    except (NotBase64, ValueError):
+        return b""
+
+
+class _Bodies:
+    """Bodies put together again from their pieces."""
+
+    def __init__(self) -> None:
+        self._parts: dict[str, bytes] = {}
+        self._pieces: dict[int, list[str]] = {}
+
+    def part(self, part: wire.Part) -> None:
+        self._parts[part.part] = bytes_of(part.said)
+
+    def body(self, ask: wire.Ask) -> bytes | None:
+        if ask.pieces is None:
+            return bytes_of(ask.said)
+        pieces = ask.pieces.rest
+        if ask.pieces.after is not None:
+            before = self._pieces.get(ask.pieces.after)
+            if before is None or len(before) < ask.pieces.kept:
+                return None
+            pieces = before[: ask.pieces.kept] + pieces
+        self._pieces[ask.ask] = pieces
+        try:
+            return b"".join(
+                self._parts[piece] if place % 2 else piece.encode()
+                for place, piece in enumerate(pieces)
+            )
+        except (KeyError, UnicodeEncodeError):
+            return None
+
+
+def read(path: Path, session: Session, only: str | None) -> Run:
+    """The requests of a log, of one session (`only`) or of all. Counts in `session.losses`; raises
+    SourceError."""
+    bodies = _Bodies()
+    run = Run(wire.Begin(wire.FORMAT, path.stem, 0, ""))
+    by_number: dict[int, Asked] = {}
+    for number, raw, line in lines.read(path, wire.LINE, session):
+        try:
+            if line.part is not None:
+                bodies.part(wire.PART.decode(raw))
+            elif line.ask is not None:
+                ask = wire.ASK.decode(raw)
+                one = Asked(number, ask, _who(ask), bodies.body(ask))
+                by_number[ask.ask] = one
+            elif line.end is not None:
+                end = wire.END.decode(raw)
+                if end.end in by_number:
+                    by_number[end.end].end = end
+            elif line.lost is not None:
+                session.lose("unwritten_line", line.lost)
+            elif line.traj_live is not None:
+                run.begin = wire.BEGIN.decode(raw)
+        except UNDECODABLE:
+            session.lose("malformed_line")
+    if run.begin.traj_live > wire.FORMAT:
+        raise SourceError(f"{path}: written by a newer version of traj")
+    names = _Names(run.begin.run, [one.who for one in by_number.values()])
+    run.asked = [one for one in by_number.values() if only is None or names.of(one.who) == only]
+    return run
+
+
+class _Names:
+    """The sessions of a log. Requests that name none belong to the only one, else to the run."""
+
+    def __init__(self, run: str, found: list[Who]) -> None:
+        self._roots = roots(found)
+        named = {self._roots.get(one.session, one.session) for one in found if one.session}
+        self._other = named.pop() if len(named) == 1 else run
+
+    def of(self, one: Who) -> str:
+        return self._roots.get(one.session, one.session) if one.session else self._other
+
+
+def sessions(path: Path) -> dict[str, SourceFile]:
+    """The sessions of a log by their ids, each with what of the file is its own: requests and
+    answers. Raises SourceError."""
+    found: dict[int, Who] = {}
+    digests: dict[int, list[bytes]] = {}
+    run = path.stem
+    for raw in _raw(path):
+        try:
+            line = wire.LINE.decode(raw)
+            if line.traj_live is not None:
+                run = wire.BEGIN.decode(raw).run
+            elif line.ask is not None:
+                ask = wire.ASK.decode(raw)
+                if ask.method == "POST":
+                    found[ask.ask] = _who(ask)
+                    digests[ask.ask] = [raw]
+            elif line.end in digests:
+                digests[line.end].append(raw)
+        except (DecodeError, *UNDECODABLE):
+            continue
+    names = _Names(run, list(found.values()))
+    shares: dict[str, list[bytes]] = {}
+    for number, one in found.items():
+        shares.setdefault(names.of(one), []).extend(digests[number])
+    return {
+        name: SourceFile(
+            path.name, hashlib.sha256(b"".join(raws)).hexdigest(), sum(len(raw) for raw in raws)
+        )
+        for name, raws in shares.items()
+    }
+
+
+def whole(path: Path) -> SourceFile:
+    """A log that is one session's."""
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+        return SourceFile(path.name, digest, file.tell())
+
+
+def _raw(path: Path) -> Iterator[bytes]:
+    try:
+        with path.open("rb") as file:
+            yield from file
+    except OSError as error:
+        raise SourceError(f"{path}: {error.strerror or error}") from None
+
+
+def _who(ask: wire.Ask) -> Who:
+    rest = ask.pieces.rest if ask.pieces is not None else []
+    return who(ask.headers, "".join(rest[-1:]) + "".join(rest[:1]))
