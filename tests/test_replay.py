@@ -8,7 +8,6 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
 from itertools import takewhile
@@ -23,6 +22,7 @@ from aiohttp import web
 
 import mock_engine
 from conftest import SAMPLES
+from served import Served
 from traj.dataset import Dataset
 from traj.errors import TrajError, UsageError
 from traj.exporters.whole_prompts import WholePrompts
@@ -32,36 +32,6 @@ from traj.workload.load import Load
 from traj.workload.options import LoadOptions
 
 FAST = LoadOptions(tool_time="none", user_time="none", prefix="aa")
-
-
-class Served:
-    """An aiohttp application on loopback, in a thread with a loop of its own."""
-
-    def __init__(self, app: web.Application, **options: Any) -> None:
-        self._loop = asyncio.new_event_loop()
-        self._runner = web.AppRunner(app, access_log=None, **options)
-        started = threading.Event()
-
-        def run() -> None:
-            asyncio.set_event_loop(self._loop)
-            self._loop.run_until_complete(self._start())
-            started.set()
-            self._loop.run_forever()
-
-        self._thread = threading.Thread(target=run, daemon=True)
-        self._thread.start()
-        started.wait(10)
-        self.url = f"http://127.0.0.1:{self._runner.addresses[0][1]}"
-
-    async def _start(self) -> None:
-        await self._runner.setup()
-        await web.TCPSite(self._runner, "127.0.0.1", 0).start()
-
-    def stop(self) -> None:
-        asyncio.run_coroutine_threadsafe(self._runner.cleanup(), self._loop).result(10)
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(10)
-        self._loop.close()
 
 
 @pytest.fixture(scope="module")

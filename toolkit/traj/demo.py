@@ -1,4 +1,4 @@
-"""`traj demo`: the sample sessions through record, validate and export, offline."""
+"""`traj demo`: the sample sessions through record, validate, export and a capacity, offline."""
 
 from __future__ import annotations
 
@@ -9,10 +9,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import traj
+from traj.capacity import Procedure, find_tiers, plan
+from traj.engine.parameters import open_parameters
 from traj.errors import DatasetError, UsageError
 from traj.pipeline import record
+from traj.report.capacity import carried
 from traj.report.exports import exported
 from traj.report.text import recording, validation
+from traj.workload.options import LoadOptions
 
 FORMATS = ("claude_code", "codex")
 
@@ -56,4 +60,8 @@ def _run(folder: Path, say: Callable[[str], None]) -> None:
     for target in ("aiperf-dag", "weka"):
         say(f"\n$ traj export sample.traj --format {target} -o {target}")
         say(exported(traj.export(dataset, target, folder / target)))
+    say("\n$ traj capacity sample.traj --engine demo --slo deepseek-v4-pro")
+    load = LoadOptions(prefix="aa", tool_time="baseline")
+    tiers, procedure = find_tiers("deepseek-v4-pro"), Procedure(confirmations=0)
+    say(carried(plan(dataset, open_parameters("demo"), load, tiers, procedure)))
     say(f"\ndone in {time.perf_counter() - began:.1f} s")

@@ -50,19 +50,14 @@ class Search:
         """Halves, then confirms, until what is confirmed is what was found."""
         while len(self.phases) < _PHASES:
             low, high = self._bounds(tier)
-            if high is None:
-                if low >= self._procedure.most:
-                    break
-                more = max(self._procedure.start, low * 2)
-                self._misses(tier, min(more, self._procedure.most))
+            following = self._following(low, high)
+            if following is not None:
+                self._misses(tier, following)
                 continue
-            if high - low > self._procedure.step(low):
-                self._misses(tier, (low + high) // 2)
-                continue
-            short = next((n for n in (low, high) if n and self._lacks(n)), None)
-            if short is None:
+            unsure = next((n for n in (low, high) if n and self._lacks(n)), None)
+            if unsure is None:
                 break
-            self._again(short)
+            self._again(unsure)
         low, high = self._bounds(tier)
         return Found(
             tier,
@@ -79,6 +74,14 @@ class Search:
         high = next((n for n in tried if self._misses(tier, n)), None)
         low = max((n for n in tried if high is None or n < high), default=0)
         return low, high
+
+    def _following(self, low: int, high: int | None) -> int | None:
+        """The number of agents to try next; None where the two are close enough."""
+        procedure = self._procedure
+        if high is None:
+            more = min(max(procedure.start, low * 2), procedure.most)
+            return more if more > low else None
+        return (low + high) // 2 if high - low > procedure.step(low) else None
 
     def _misses(self, tier: Tier, agents: int) -> bool:
         """Whether so many agents are too many, by the majority of phases; runs one if there is

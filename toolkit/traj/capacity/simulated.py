@@ -116,7 +116,7 @@ def run_phase(
         if played >= procedure.trajectories_of(agents):
             break
         until_us *= 2
-    return _assess(found, agents, number, procedure, played)
+    return assess_simulated(found, agents, number, procedure, played)
 
 
 class _Shared(Iterator[Trajectory]):
@@ -131,7 +131,9 @@ class _Shared(Iterator[Trajectory]):
         return next(self._plays)
 
 
-def _assess(found: Simulated, agents: int, number: int, procedure: Procedure, played: int) -> Phase:
+def assess_simulated(
+    found: Simulated, agents: int, number: int, procedure: Procedure, played: int
+) -> Phase:
     import polars as pl
 
     unknown = [None] * len(found.unanswered)

@@ -11,7 +11,18 @@ from typing import Annotated
 
 import typer
 
-from traj.cli import capacities, datasets, engines, exports, labels, publishing, release, replays, tools
+from traj.cli import (
+    capacities,
+    datasets,
+    engines,
+    exports,
+    labels,
+    proxies,
+    publishing,
+    release,
+    replays,
+    tools,
+)
 from traj.errors import TrajError
 from traj.report.text import plain
 from traj.version import __version__

@@ -23,7 +23,8 @@ Rules = Annotated[
 @app.command(epilog="Example: traj record ~/.claude/projects ~/.codex/sessions -o my.traj")
 def record(
     sources: Annotated[
-        list[Path] | None, typer.Argument(help="Session logs, or folders of them.")
+        list[str] | None,
+        typer.Argument(help="Session logs, or folders of them; with --live a command to run."),
     ] = None,
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="The dataset folder.", show_default=False)
@@ -34,6 +35,19 @@ def record(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what would be taken, and write nothing.")
     ] = False,
+    live: Annotated[
+        bool, typer.Option("--live", help="Run a command and record its requests on the wire.")
+    ] = False,
+    upstream: Annotated[
+        list[str] | None,
+        typer.Option(help="Live: NAME=URL of a model's API, where variables do not say it."),
+    ] = None,
+    logs: Annotated[
+        Path | None, typer.Option(help="Live: keep the log here, not in DATASET.live.")
+    ] = None,
+    port: Annotated[
+        int, typer.Option(min=0, max=65535, help="Live: the proxy's port, for agents' settings.")
+    ] = 0,
     source_format: Annotated[
         str | None, typer.Option("--format", help="Take the logs as this format.")
     ] = None,
@@ -53,7 +67,15 @@ def record(
     from traj.pipeline import record as record_sessions
     from traj.report.text import recording
 
-    places = _places(sources or [], discover)
+    code = 0
+    if live:
+        if out is None or discover or dry_run:
+            raise UsageError("say: traj record --live -o DATASET -- COMMAND...")
+        places, code = _ran(
+            sources or [], logs or out.with_name(f"{out.name}.live"), upstream, port
+        )
+    else:
+        places = _places([Path(name) for name in sources or []], discover)
     if dry_run:
         from traj.report.text import preview
         from traj.sources import find
@@ -77,7 +99,25 @@ def record(
         show(report, recording, as_json)
     for path, problem in report.problems:
         print(f"traj: {plain(path)}: {plain(problem)}", file=sys.stderr)
-    raise typer.Exit(1 if report.problems else 0)
+    raise typer.Exit(code or (1 if report.problems else 0))
+
+
+def _ran(
+    command: list[str], logs: Path, upstream: list[str] | None, port: int
+) -> tuple[list[Path], int]:
+    """Runs a command under the proxy; its log, and the exit code so far."""
+    from traj.cli.proxies import told_troubles
+    from traj.proxy.run import run
+
+    ran = run(command, logs, named=upstream or (), port=port)
+    missing = told_troubles(ran.failed, ran.lost)
+    if ran.log is None:
+        print(
+            "traj: no request came through the proxy: see docs/live.md for how agents are told",
+            file=sys.stderr,
+        )
+        raise typer.Exit(ran.exit_code or 1)
+    return [ran.log], ran.exit_code or int(missing)
 
 
 def _places(named: list[Path], discover: bool) -> list[Path]:
@@ -159,7 +199,7 @@ def demo(
         Path | None, typer.Option("--out", "-o", help="Keep the results in this new folder.")
     ] = None,
 ) -> None:
-    """Sample sessions through record, validate and export. No network."""
+    """Sample sessions through record, validate, export and capacity. No network."""
     from traj.demo import run
 
     run(out, print)

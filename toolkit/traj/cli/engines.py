@@ -54,7 +54,7 @@ def simulate_engine(
     if show:
         print_result(list(shipped().values()), engines, as_json)
         return
-    from traj.engine.server import serve
+    from traj.engine.serving import serve
 
     parameters = open_parameters(engine)
     options = ServerOptions(

@@ -17,11 +17,11 @@ from __future__ import annotations
 
 import heapq
 from collections import deque
-from math import isqrt
 
 from traj.engine.cache import Found, PrefixCache
 from traj.engine.parameters import Parameters
 from traj.engine.request import Progress
+from traj.engine.series import Series
 
 _OWN = 1 << 40  # ids from one sequence's own blocks to the next one's, all below zero
 
@@ -43,6 +43,7 @@ class Engine:
         self._costs = parameters.costs()
         self._begun_ps = 0
         self._taken = 0  # steps under way
+        self._series = Series(0)
         self._prefills: list[tuple[Progress, int]] = []  # in the step, with their tokens
         self._partial: Progress | None = None  # prompt that goes on in the next step
         self._blocked = False  # nobody can be let in until somebody ends
@@ -64,11 +65,6 @@ class Engine:
         """Blocks that are not free: used, or kept for later prompts."""
         return self._private + self.cache.blocks
 
-    @property
-    def is_idle(self) -> bool:
-        """Whether there is nothing to do, now or next."""
-        return self.ends_ps is None and not self.running and not self.waiting
-
     def generated(self, progress: Progress) -> int:
         """Tokens of its answer that are there."""
         return self.ticks - progress.base if progress.last_tick >= 0 else progress.generated
@@ -78,7 +74,8 @@ class Engine:
         progress.arrived_ps = at_ps
         self.waiting.append(progress)
         if self._taken > 1 and not self._blocked:
-            self._take_ticks(self._ticks_until(at_ps))  # it may be let in at the next step
+            # It may be let in when the step that it falls into is over.
+            self._take(min(self._taken, self._series.until(at_ps - self._begun_ps)))
 
     def abort(self, progress: Progress) -> None:
         """Drops a request when the step under way ends; one that is over already is left alone."""
@@ -101,7 +98,8 @@ class Engine:
                     break
                 budget -= self._prefill(admitted, budget)
         if self.running:
-            self._take_ticks(self._alike(most) if not self._prefills else 1)
+            self._series = self._cost()
+            self._take(1 if self._prefills else self._alike(most))
 
     def complete(self) -> list[Progress]:
         """Ends what was begun. Gives the requests that are finished, in the order of admission."""
@@ -117,41 +115,29 @@ class Engine:
             tick, _, progress = heapq.heappop(self._ends)
             if progress.last_tick == tick:
                 finished.append(progress)
-                self._finish(progress, now)
+                progress.last_ps = now
+                self._leave(progress)
         for progress, tokens in self._prefills:
             progress.left -= tokens
             if not progress.left and self._decode(progress, now):
                 finished.append(progress)
         return finished
 
-    def _take_ticks(self, count: int) -> None:
+    def _take(self, count: int) -> None:
+        """Has so many steps be under way."""
         self._taken = count
-        self.ends_ps = self._begun_ps + self._span_ps(count)
+        self.ends_ps = self._begun_ps + self._series.span_ps(count)
 
-    def _span_ps(self, count: int) -> int:
-        """How long so many steps take, if they are more than one all of decoding alone."""
+    def _cost(self) -> Series:
+        """What the step takes that begins, and those after it if they are of decoding alone."""
         costs, decoding = self._costs, self._decoding
-        one = costs.step + costs.sequence * (decoding + len(self._prefills))
+        first = costs.step + costs.sequence * (decoding + len(self._prefills))
+        first += costs.context * self._context
         for progress, tokens in self._prefills:
             before = progress.length - progress.left
             pairs = tokens * before + tokens * (tokens + 1) // 2
-            one += costs.prefill * tokens + costs.pair * pairs
-        read = self._context * count + decoding * (count * (count - 1) // 2)
-        return one * count + costs.context * read
-
-    def _ticks_until(self, at_ps: int) -> int:
-        """The number of the step under way at whose end that time is reached, from 1 on."""
-        wanted = at_ps - self._begun_ps
-        square = self._costs.context * self._decoding  # twice the factor of count²
-        linear = 2 * self._span_ps(1) - square
-        if square:
-            count = (isqrt(linear * linear + 8 * square * max(0, wanted)) - linear) // (2 * square)
-        else:
-            count = 2 * max(0, wanted) // linear
-        count = max(1, count)
-        while self._span_ps(count) < wanted:
-            count += 1
-        return min(count, self._taken)
+            first += costs.prefill * tokens + costs.pair * pairs
+        return Series(first, costs.context * decoding)
 
     def _alike(self, most: int | None) -> int:
         """How many steps of decoding can be taken before something else happens."""
@@ -252,7 +238,8 @@ class Engine:
         self._context += progress.length + 1
         self._phases[self._phase(progress)] += 1
         if progress.last_tick == self.ticks:
-            self._finish(progress, now_ps)
+            progress.last_ps = now_ps
+            self._leave(progress)
             return True
         heapq.heappush(self._ends, (progress.last_tick, progress.admission, progress))
         return False
@@ -260,10 +247,6 @@ class Engine:
     def _phase(self, progress: Progress) -> int:
         """The residue of the ticks at which it begins a block."""
         return (progress.base + 1 - progress.request.input_tokens) % self.parameters.block_tokens
-
-    def _finish(self, progress: Progress, now_ps: int) -> None:
-        progress.last_ps = now_ps
-        self._leave(progress)
 
     def _preempt(self, progress: Progress) -> None:
         self._leave(progress)

@@ -1,19 +1,11 @@
-"""A simulated engine behind HTTP, for clients of OpenAI's and Anthropic's APIs.
-
-aiohttp, because the same library is a client as well, and the only one of the well-kept servers
-that needs no second package to listen. It is an extra: the engine itself needs none.
-"""
+"""A simulated engine behind HTTP, for clients of OpenAI's and Anthropic's APIs."""
 
 from __future__ import annotations
 
 import asyncio
 import random
-import threading
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
-from concurrent.futures import Future
-from contextlib import asynccontextmanager, contextmanager
-from functools import partial
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from traj.build.tokens import open_tokenizer
@@ -29,17 +21,15 @@ from traj.engine.wire import Ask, RefusedError, Said, Wire
 from traj.engine.wire.completions import ChatCompletions, Completions
 from traj.engine.wire.messages import Messages
 from traj.engine.wire.responses import Responses
-from traj.errors import MissingExtraError, TrajError, UsageError
 
 if TYPE_CHECKING:
     from aiohttp import web
 
 _LARGEST = 1 << 28  # bytes of a body
-_GRACE_S = 1.0  # that answers under way have when the server stops
 
 
 class Server:
-    """One engine, in the running event loop. `serving` starts and stops it."""
+    """One engine, in the running event loop. `traj.engine.serving` starts and stops it."""
 
     def __init__(self, parameters: Parameters, options: ServerOptions) -> None:
         """Raises UsageError where the tokenizer is missing, or cannot say anything."""
@@ -225,73 +215,3 @@ def _error(wire: Wire, error: RefusedError) -> web.Response:
     if wire.ERRORS == "anthropic":
         return _json({"type": "error", "error": said}, status)
     return _json({"error": said | {"param": None, "code": status}}, status)
-
-
-@asynccontextmanager
-async def serving(parameters: Parameters, options: ServerOptions) -> AsyncIterator[str]:
-    """A server in the running event loop; its URL, without a path.
-
-    Raises UsageError where it cannot listen, MissingExtraError without aiohttp.
-    """
-    try:
-        from aiohttp import web
-    except ImportError:
-        raise MissingExtraError("a simulated engine behind HTTP", "replay") from None
-    server = Server(parameters, options)
-    runner = web.AppRunner(
-        server.app(), access_log=None, handler_cancellation=True, shutdown_timeout=_GRACE_S
-    )
-    await runner.setup()
-    work = asyncio.create_task(server.live.run())
-    try:
-        try:
-            await web.TCPSite(runner, options.host, options.port).start()
-        except OSError as error:
-            reason = error.strerror or str(error)
-            raise UsageError(f"cannot listen on {options.host}:{options.port}: {reason}") from None
-        host, port = runner.addresses[0][:2]
-        yield f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
-    finally:
-        await runner.cleanup()
-        work.cancel()
-
-
-@contextmanager
-def in_thread(parameters: Parameters, options: ServerOptions | None = None) -> Iterator[str]:
-    """A server in a thread of its own, for demonstrations and tests; its URL."""
-    ready: Future[str] = Future()
-    ends: list[Callable[[], object]] = []
-
-    async def work() -> None:
-        done = asyncio.Event()
-        ends.append(partial(asyncio.get_running_loop().call_soon_threadsafe, done.set))
-        try:
-            async with serving(parameters, options or ServerOptions()) as url:
-                ready.set_result(url)
-                await done.wait()
-        except TrajError as error:
-            ready.set_exception(error)
-
-    thread = threading.Thread(target=lambda: asyncio.run(work()), daemon=True)
-    thread.start()
-    try:
-        yield ready.result()
-    finally:
-        if not ready.exception():
-            ends[0]()
-        thread.join()
-
-
-def serve(parameters: Parameters, options: ServerOptions, ready: Callable[[str], None]) -> None:
-    """Serves until interrupted or terminated, which ends it cleanly. `ready` is told the URL."""
-    import signal
-
-    async def work() -> None:
-        done, loop = asyncio.Event(), asyncio.get_running_loop()
-        for number in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(number, done.set)
-        async with serving(parameters, options) as url:
-            ready(url)
-            await done.wait()
-
-    asyncio.run(work())

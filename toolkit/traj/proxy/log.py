@@ -18,9 +18,9 @@ from time import monotonic_ns, time_ns
 
 import msgspec
 
-from traj import __version__
 from traj.proxy.bodies import Masks, cut, digest, said, shared, unpacked, without_keys
 from traj.sources.live import wire
+from traj.version import __version__
 
 _ENCODE = msgspec.json.Encoder().encode
 _LOOKED_AT = 16  # earlier bodies that a new one may go on from

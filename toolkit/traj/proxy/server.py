@@ -11,9 +11,7 @@ import asyncio
 import logging
 from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
-from secrets import token_hex
 from types import SimpleNamespace
 from typing import Any
 from urllib.request import getproxies, proxy_bypass
@@ -29,18 +27,12 @@ from traj.proxy.headers import credentials, passed_on, plain_path, written
 from traj.proxy.log import Answer, Log, Request
 from traj.proxy.upstreams import Upstreams, Way
 
-LOOPBACK = ("127.0.0.1", "::1", "localhost")
 _DRAIN_S = 10.0  # how long requests in flight may take at the end
 _FIELD = 1 << 17  # bytes of a header: some agents send whole settings
 _QUIET = logging.getLogger("traj.proxy")  # an agent's terminal is no place for our troubles
 _QUIET.addHandler(logging.NullHandler())
 _QUIET.propagate = False
 _FORGOTTEN = frozenset(("host", "expect", "content-length"))
-
-
-def new_run() -> str:
-    """A name for a run: when it began, and four bytes of chance."""
-    return f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{token_hex(4)}"
 
 
 @dataclass
@@ -272,6 +264,6 @@ def _broken_off(
     request: web.BaseRequest, passed: web.StreamResponse | None = None
 ) -> web.StreamResponse:
     """Closes the agent's connection without an end of the answer."""
-    with suppress(AttributeError):  # gone already
+    if request.transport is not None:  # it may be gone already
         request.transport.close()
     return passed if passed is not None else web.StreamResponse()

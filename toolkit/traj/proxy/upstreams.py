@@ -71,7 +71,7 @@ class Upstreams:
 
     def __init__(self, found: Iterable[Upstream], token: str | None = None) -> None:
         self._by_name = {one.name: one for one in found}
-        self._token = token
+        self.token = token
 
     def __iter__(self) -> Iterator[Upstream]:
         return iter(self._by_name.values())
@@ -81,9 +81,9 @@ class Upstreams:
         segments = path.split("/")[1:]
         if any(unquote(one) in (".", "..") for one in segments):
             return None
-        if self._token is not None:
+        if self.token is not None:
             given = segments[1] if len(segments) > 1 and segments[0] == "t" else ""
-            if not hmac.compare_digest(given.encode(), self._token.encode()):
+            if not hmac.compare_digest(given.encode(), self.token.encode()):
                 return None
             segments = segments[2:]
         run = None
@@ -108,7 +108,7 @@ class Upstreams:
 
     def bases(self, address: str, run: str | None) -> dict[str, str]:
         """Base URLs for agents, by upstream. `address` is the proxy's own."""
-        token = f"/t/{self._token}" if self._token is not None else ""
+        token = f"/t/{self.token}" if self.token is not None else ""
         below = f"/s/{run}" if run is not None else ""
         return {
             one.name: f"{address}{token}{below}/{one.name}{one.path}"

@@ -33,6 +33,7 @@ SOURCES = {
     "live": "traj.sources.live",
     "otlp": "traj.sources.otlp",
     "weka": "traj.sources.weka",
+    "copilot_cli": "traj.sources.copilot_cli",
     "gemini_cli": "traj.sources.gemini_cli",
     "mini_swe_agent": "traj.sources.mini_swe_agent",
     "pi": "traj.sources.pi",

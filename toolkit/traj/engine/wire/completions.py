@@ -86,12 +86,12 @@ class Completions:
     def read(self, body: bytes) -> Ask:
         found = decode(body, _CompletionBody)
         prompt = found.prompt
-        if isinstance(prompt, list) and len(prompt) == 1 and not isinstance(prompt[0], int):
-            prompt = prompt[0]
-        if isinstance(prompt, str):
-            return _ask(found, pieces=[Piece(None, (prompt,))], most=_COMPLETION_TOKENS)
-        tokens = [token for token in prompt if isinstance(token, int)]
-        if len(tokens) < len(prompt):
+        only = prompt[0] if isinstance(prompt, list) and len(prompt) == 1 else prompt
+        if isinstance(only, str):
+            return _ask(found, pieces=[Piece(None, (only,))], most=_COMPLETION_TOKENS)
+        numbers = only if isinstance(only, list) else [only]
+        tokens = [token for token in numbers if isinstance(token, int)]
+        if len(tokens) < len(numbers):
             raise RefusedError("prompt: this engine takes one at a time")
         return _ask(found, tokens=tokens, most=_COMPLETION_TOKENS)
 

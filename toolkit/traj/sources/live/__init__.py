@@ -1,4 +1,4 @@
-"""Live recordings: the log of requests and answers that `traj record --live` and `traj proxy` write.
+"""Live recordings: requests and answers as `traj record --live` and `traj proxy` logged them.
 
 Requests become sessions and lanes by what agents say of themselves in headers (`who`), else by what
 their prompts share (`traj.sources.requests`). Times are measured on the wire; tools ran between an

@@ -13,9 +13,9 @@ from msgspec import DecodeError, Struct, field
 from traj.errors import SourceError
 from traj.events import Session, SourceFile
 from traj.sources import lines
+from traj.sources.lines import UNDECODABLE
 from traj.sources.live import wire
 from traj.sources.live.who import Who, roots, who
-from traj.sources.lines import UNDECODABLE
 
 
 class Asked(Struct):
@@ -110,15 +110,20 @@ def read(path: Path, session: Session, only: str | None) -> Run:
 
 
 class _Names:
-    """The sessions of a log. Requests that name none belong to the only one, else to the run."""
+    """The sessions of a log: an agent's own id at the run's, since a session that was resumed is
+    in the logs of several runs. Requests that name none belong to the only one, else to the run."""
 
     def __init__(self, run: str, found: list[Who]) -> None:
-        self._roots = roots(found)
-        named = {self._roots.get(one.session, one.session) for one in found if one.session}
-        self._other = named.pop() if len(named) == 1 else run
+        self._run, self._roots = run, roots(found)
+        named = {own for one in found if (own := self._own(one)) is not None}
+        self._other = named.pop() if len(named) == 1 else None
+
+    def _own(self, one: Who) -> str | None:
+        return self._roots.get(one.session, one.session) if one.session else None
 
     def of(self, one: Who) -> str:
-        return self._roots.get(one.session, one.session) if one.session else self._other
+        own = self._own(one) or self._other
+        return f"{own}@{self._run}" if own is not None else self._run
 
 
 def sessions(path: Path) -> dict[str, SourceFile]:

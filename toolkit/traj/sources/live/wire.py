@@ -25,7 +25,7 @@ NOTHING = Raw()
 MASK = "[credential]"  # stands where a credential stood
 
 
-class Said(Struct, omit_defaults=True):
+class Said(Struct, frozen=True, omit_defaults=True):
     """Bytes as a line holds them: as JSON where they are JSON on one line, else as text, else in
     base64. `encoding` is what could not be unpacked."""
 
