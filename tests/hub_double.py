@@ -121,11 +121,6 @@ class Hub:
         """Empties the log."""
         self.log.clear()
 
-    def reached(self) -> int:
-        """How many of the requests that arrived were for the Hub itself: each client may ask it
-        for other things first."""
-        return len(self.log)
-
     def fail_at(self, number: int | None, when: str = "before", do: Any = None) -> None:
         """Has the request of this number (from 0) cut off, and every later one; `do` is called."""
         with self.lock:

@@ -18,7 +18,9 @@ import pytest
 import traj
 from hub_double import TOKEN, Hub, serving
 from released import relabelled, samples, set_apart
-from traj.dataset import MANIFEST, Dataset, Manifest
+from traj.dataset import MANIFEST, Dataset, Manifest, write
+from traj.dataset.fingerprint import by_split
+from traj.dataset.write import shards_for
 from traj.publish import PublishOptions, exposure, publication, publish
 from traj.publish.plan import RepositoryPlan
 from traj.release.commitment import ALGORITHM
@@ -318,24 +320,23 @@ def state(hub: Hub) -> dict:
 
 
 def test_killed_at_any_request_and_run_again_it_ends_the_same(ready, stand_in, tmp_path):
-    """SIGKILL at each request, before the Hub carried it out and after: no revision is ever half a
-    dataset, nothing public is there before its private part, and the next run ends where an
-    undisturbed one does."""
+    """SIGKILL at each request, when the Hub has carried it out and not answered yet, and before the
+    first: no revision is ever half a dataset, nothing public is there before its private part, and
+    the next run ends where an undisturbed one does."""
     plans = planned(ready)
     with publisher(stand_in, tmp_path) as send:
         assert send(plans)["code"] == 0
-        wanted, requests = state(stand_in), stand_in.reached()
+        wanted, requests = state(stand_in), len(stand_in.log)
         assert requests > 40
-        for when in ("before", "after"):
-            for number in range(requests):
-                stand_in.repos.clear()
-                assert send(plans, number, when)["code"] == -signal.SIGKILL, number
-                for repo in stand_in.repos.values():
-                    assert all(whole(repo.tree(commit)) for commit in repo.commits)
-                if PUBLIC in stand_in.repos:
-                    assert "1.0.0" in stand_in.repos[PRIVATE].tags
-                assert send(plans)["code"] == 0, number
-                assert state(stand_in) == wanted, number
+        for number, when in [(0, "before"), *((number, "after") for number in range(requests))]:
+            stand_in.repos.clear()
+            assert send(plans, number, when)["code"] == -signal.SIGKILL, number
+            for repo in stand_in.repos.values():
+                assert all(whole(repo.tree(commit)) for commit in repo.commits)
+            if PUBLIC in stand_in.repos:
+                assert "1.0.0" in stand_in.repos[PRIVATE].tags
+            assert send(plans)["code"] == 0, number
+            assert state(stand_in) == wanted, number
 
 
 def test_a_cut_connection_is_one_line_and_can_be_taken_up_again(ready, stand_in, tmp_path):
@@ -399,6 +400,132 @@ def test_what_the_library_raises_is_one_line_without_the_token(
     for secret in (TOKEN, "odd\u00e9token", "user:word", "x" * 34):
         assert secret not in done["told"]
     assert not any(repo.commits for repo in stand_in.repos.values())
+
+
+def many(folder: Path, count: int) -> Path:
+    """A public dataset of so many sessions, each with 6 KB that nothing compresses."""
+    import random
+
+    import pyarrow as pa
+
+    import rows
+    from fleet import repository, session, together
+    from traj.dataset import Span
+    from traj.dataset.write import commit, in_order, prompts_of, write_prompts, write_shards
+
+    if not (folder / "one").exists():
+        one = together(session("one", repository("h/o/n"), turns=2, system="You work."))
+        rows.write(folder / "one", one)
+    model = Dataset.open(folder / "one")
+    ((_, spans),) = model.spans()
+    tables = {name: span.rows().to_pylist() for name, span in spans.items()}
+    chunks = {name: [] for name in tables}
+    names = sorted(rows.trajectory_id(str(number)) for number in range(count))
+    for name in names:
+        noise = random.Random(name).randbytes(3000).hex()
+        for table, found in tables.items():
+            fresh = [row | {"trajectory_id": name} for row in found]
+            if table == "messages":
+                fresh[0] |= {"content": noise}
+            chunks[table] += [row | {"split": "public"} if "split" in row else row for row in fresh]
+    whole_ = {
+        name: pa.Table.from_pylist(found, spans[name].table.schema)
+        for name, found in chunks.items()
+    }
+    sizes = {name: len(found) for name, found in tables.items()}
+    out = folder / f"{count}.traj"
+    out.mkdir()
+    given = (
+        (name, {x: Span(table, n * sizes[x], (n + 1) * sizes[x]) for x, table in whole_.items()})
+        for n, name in enumerate(names)
+    )
+    shards = shards_for(count)
+    files = write_shards(out, shards, "public", given)
+    files.append(write_prompts(out, "public", prompts_of(model)))
+    made = replace(model.manifest, files=in_order(files), shards=shards)
+    commit(out, replace(made, splits=by_split(Dataset(out, made))))
+    return out
+
+
+def test_one_more_trajectory_is_less_than_a_tenth_of_the_bytes(stand_in, tmp_path):
+    """A second publication sends the shard that the new trajectory lies in and the pages, without
+    the help of Xet, which would send less still."""
+    count = write._PER_SHARD * 8 + 40
+    first, second = (
+        publication.prepare(many(tmp_path, n), PublishOptions(PUBLIC), version, tmp_path).plans
+        for n, version in ((count, "1"), (count + 1, "2"))
+    )
+    with publisher(stand_in, tmp_path) as send:
+        assert send(first)["code"] == 0
+        whole_, large = stand_in.sent(), len(stand_in.repos[PUBLIC].tree())
+        stand_in.forget()
+        (told,) = send(second)["told"]
+    assert whole_ > 10_000_000
+    assert 0 < stand_in.sent() < whole_ / 10
+    assert len(stand_in.repos[PUBLIC].tree()) == large
+    assert told["sent"] < 16
+
+
+def test_what_is_read_otherwise_is_noticed(ready, stand_in, tmp_path):
+    """A file that the Hub gives with another content is found by every client."""
+    code = """
+import pickle, sys
+from pathlib import Path
+from traj.publish.load_back import load_back
+plan = pickle.loads(Path(sys.argv[1]).read_bytes())[1]
+for one in load_back(plan, sys.argv[2], None):
+    print(one.client, one.config, one.status, one.detail, sep="|")
+"""
+    plans = planned(ready)
+    with publisher(stand_in, tmp_path) as send:
+        assert send(plans)["code"] == 0
+    repo = stand_in.repos[PUBLIC]
+    tree = repo.commits[repo.refs["main"]]
+    (turns,) = (path for path in tree if path.startswith("data/turns/"))
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    table = pq.read_table(pa.BufferReader(tree[turns].data))
+    at = table.schema.get_field_index("turn")
+    other = pa.array([one + 1 for one in table["turn"].to_pylist()], table.schema.types[at])
+    sink = pa.BufferOutputStream()
+    pq.write_table(table.set_column(at, table.schema.field(at), other), sink)
+    tree[turns] = replace(tree[turns], data=sink.getvalue().to_pybytes())
+    repo.large[tree[turns].sha256] = tree[turns].data
+    line = [sys.executable, "-c", code, str(tmp_path / "plans.pickle"), repo.refs["main"]]
+    environment = variables(stand_in, tmp_path)
+    done = subprocess.run(line, capture_output=True, text=True, check=False, env=environment)
+    assert done.returncode == 0, done.stderr
+    found = [one.split("|") for one in done.stdout.splitlines()]
+    assert {one[0] for one in found if one[1] in ("turns", "all")} == CLIENTS
+    for client, config, status, detail in found:
+        if config == "turns":
+            assert (status, "column turn is another" in detail) == ("differs", True), client
+        elif client == "traj":
+            assert status != "same"
+        else:
+            assert status == "same", (client, config, detail)
+
+
+def test_a_client_that_is_missing_is_not_run(ready, stand_in, tmp_path):
+    """Not installed is neither passed nor failed."""
+    code = """
+import pickle, sys
+from pathlib import Path
+sys.modules["duckdb"] = None
+from traj.publish.load_back import load_back
+plan = pickle.loads(Path(sys.argv[1]).read_bytes())[1]
+for one in load_back(plan, sys.argv[2], None):
+    if one.client == "duckdb":
+        print(one.config, one.status, one.rows, one.detail)
+"""
+    with publisher(stand_in, tmp_path) as send:
+        assert send(planned(ready))["code"] == 0
+    commit = stand_in.repos[PUBLIC].refs["main"]
+    line = [sys.executable, "-c", code, str(tmp_path / "plans.pickle"), commit]
+    environment = variables(stand_in, tmp_path)
+    done = subprocess.run(line, capture_output=True, text=True, check=False, env=environment)
+    assert done.stdout == "all not_run None duckdb is not installed\n", done.stderr
 
 
 # What is refused

@@ -113,14 +113,16 @@ async def world(folder: Path, answering: Answering, path: str = "/v1") -> AsyncI
     log = Log(folder / "run.jsonl", "run")
     proxy = Proxy(places, folder, "run", own=log)
     address = await proxy.start()
-    async with aiohttp.ClientSession(auto_decompress=False) as client:
-        direct = f"http://127.0.0.1:{port}"
-        yield World(address, direct, proxy, log, client, received)
-    await proxy.close()
-    server.close()
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
+    try:
+        async with aiohttp.ClientSession(auto_decompress=False) as client:
+            direct = f"http://127.0.0.1:{port}"
+            yield World(address, direct, proxy, log, client, received)
+    finally:
+        await proxy.close()
+        server.close()
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def _body(reader: asyncio.StreamReader, headers: dict[str, str]) -> bytes:

@@ -17,6 +17,8 @@ import re
 import sys
 from pathlib import Path
 
+from neutralise import Neutral
+
 RUN, LOGS, TRUTH, OUT = map(Path, sys.argv[1:5])
 DROPPED = ("slash_commands", "agents", "skills", "plugins", "capabilities", "memory_paths", "messaging_socket_path")
 
@@ -40,6 +42,19 @@ def runs(value):
     for text in strings(value):
         found = words(text)
         yield from (tuple(found[i : i + 8]) for i in range(len(found) - 7))
+
+
+NEUTRAL = Neutral([], [])
+FRAME = re.compile(r"\[Subagent hand-back\].*?The report follows:", re.DOTALL)
+
+
+def unframed(value):
+    """Without the agent's words around a report whose lines it indented."""
+    if isinstance(value, str):
+        return FRAME.sub(lambda found: NEUTRAL(found[0]), value)
+    if isinstance(value, dict):
+        return {key: unframed(one) for key, one in value.items()}
+    return [unframed(one) for one in value] if isinstance(value, list) else value
 
 
 published = {}
@@ -66,7 +81,7 @@ for text in RUN.read_text().splitlines():
     elif row["type"] == "user" and isinstance(row["message"]["content"], list):
         content = row["message"]["content"]
         row["message"]["content"] = [results.get(b.get("tool_use_id"), b) for b in content]
-    lines.append(row)
+    lines.append(unframed(row))
 theirs = set()
 for path in TRUTH.glob("*.json"):
     body = json.loads(path.read_text())

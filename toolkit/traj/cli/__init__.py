@@ -35,7 +35,10 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for commands in (capacities, datasets, exports, labels, release, publishing, replays, engines):
+for commands in (
+    *(capacities, datasets, exports, labels, proxies),
+    *(release, publishing, replays, engines),
+):
     app.add_typer(commands.app)
 app.add_typer(tools.app, name="tools")
 

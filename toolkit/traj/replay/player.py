@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from traj.replay.options import ReplayOptions
     from traj.replay.scripts import Script, Step
 
-HOPELESS = 20  # failures in a row, from the first request on: nobody is there
+HOPELESS = 20  # failures, and not one answer or one request under way: nobody is there
 
 
 @dataclass(slots=True)
@@ -31,11 +31,15 @@ class State:
     sent: int = 0
     answered: int = 0
     failed: int = 0
+    cancelled: int = 0
     first_error: str | None = None
 
     @property
     def hopeless(self) -> bool:
-        return not self.answered and self.failed >= HOPELESS
+        """Whether nothing was answered and nothing more can be hoped for."""
+        under_way = self.sent - self.failed - self.cancelled
+        enough = HOPELESS if not under_way else HOPELESS + 10 * self.active
+        return not self.answered and self.failed >= enough
 
 
 class Player:
@@ -100,7 +104,9 @@ class Player:
         state = self._state
         if outcome.status == "ok":
             state.answered += 1
-        elif outcome.status != "cancelled":
+        elif outcome.status == "cancelled":
+            state.cancelled += 1
+        else:
             state.failed += 1
             state.first_error = state.first_error or f"{outcome.status}: {outcome.error}"
             state.stopping = state.stopping or state.hopeless

@@ -129,6 +129,7 @@ class Run:
             "answered": good.height,
             "failed": rows.height - good.height - status.get("cancelled", 0),
             "by_status": status,
+            "first_errors": self._first_errors(),
             "plays": rows["place"].n_unique(),
             "played_whole": self.played,
             "retries": int(rows["retries"].sum()),
@@ -144,6 +145,17 @@ class Run:
                 good, "predicted_cached_tokens", "planned_input_tokens"
             ),
         }
+
+    def _first_errors(self) -> dict[str, str]:
+        import polars as pl
+
+        told = self.requests.filter(pl.col("error").is_not_null()).sort("end_us")
+        return dict(
+            told.group_by("status", maintain_order=True)
+            .first()
+            .select("status", "error")
+            .iter_rows()
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """As run.json holds it."""

@@ -190,7 +190,7 @@ async def _until_over(
 async def _steady(wanted: Steady, share: float, state: State) -> None:
     """Until this process has seen enough; of the trajectories it plays its share."""
     seconds = wanted.settle_s + wanted.window_s
-    while (
+    while (  # noqa: ASYNC110 - what is waited for is time
         state.all_active_us is None
         or now_us() - state.all_active_us < seconds * 1e6
         or state.played < wanted.trajectories * share

@@ -25,8 +25,13 @@ def replayed(run: Run) -> str:
         f"{found['answered']:,} answered, {found['failed']:,} failed",
     ]
     if found["failed"] or found["answered"] < found["requests"]:
-        rows = [(name, count) for name, count in found["by_status"].items() if name != "ok"]
-        lines += ["", *table(rows, ("not answered", "requests"), right={1})]
+        said = found["first_errors"]
+        rows = [
+            (name, count, said.get(name, "")[:100])
+            for name, count in found["by_status"].items()
+            if name != "ok"
+        ]
+        lines += ["", *table(rows, ("not answered", "requests", "the first said"), right={1})]
     spreads = [
         ("time to first token, ms", _scaled(found["ttft_us"], 1e3)),
         ("output speed, tokens/s", _scaled(found["output_tokens_per_s"], 1)),

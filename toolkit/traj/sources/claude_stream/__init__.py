@@ -32,6 +32,7 @@ ABOUT = About(
         "the prompt of the person, the system prompt and the tools",
         "output tokens, without --include-partial-messages",
         "times, in old versions",
+        "ids of sub-agents' last answers; reminders that are put behind results",
         "the repository",
     ),
 )

@@ -151,14 +151,19 @@ class Reader:
         time = epoch_us(line.timestamp)
         for result in parts(message.content, wire.Result):
             if result.tool_use_id is not None:
-                self._ended(result, line, message, time)
+                self._ended(result, line, message, (file, number))
         for told in anthropic.spoken("user", message.content, self._names):
             lane.lane.steps.append(replace(told, time_us=time, file=file, line=number))
 
     def _ended(
-        self, result: wire.Result, line: wire.Line, message: wire.Spoken, time: int | None
+        self,
+        result: wire.Result,
+        line: wire.Line,
+        message: wire.Spoken,
+        answered: tuple[int, int],
     ) -> None:
         """How a tool call ended, from its result and what is noted beside it."""
+        time = epoch_us(line.timestamp)
         run = self.session.tool_runs.setdefault(result.tool_use_id or "", ToolRun())
         details = fit(line.tool_use_result, wire.Details) or wire.Details()
         run.end_us = time
@@ -170,11 +175,38 @@ class Reader:
             started = self._lanes.get(result.tool_use_id)
             if started is not None:
                 started.lane.joined_by = None
+        if bytes(details.usage) and result.tool_use_id in self._lanes:
+            self._reported(self._lanes[result.tool_use_id], details, time, answered)
         if result.is_error:
             told = anthropic.spoken("user", message.content, {})
             text = next((one.content for one in told if one.tool_call_id == result.tool_use_id), "")
             code = _EXIT.match(text or "")
             run.exit_code = int(code.group(1)) if code else None
+
+    def _reported(
+        self, agent: _LaneReader, details: wire.Details, time: int | None, at: tuple[int, int]
+    ) -> None:
+        """A sub-agent's last answer, which is not printed: its report, and the figures of its
+        request, stand in the result of the call that started it."""
+        if not agent.lane.steps or isinstance(agent.lane.steps[-1], Turn):
+            return
+        blocks = parts(details.content, anthropic.Block)[details.harnessNoteCount or 0 :]
+        report = replace(anthropic.said(blocks), time_us=time, file=at[0], line=at[1])
+        models = [answer.model for answer in agent.answers.values()]
+        agent.lane.steps.append(
+            Turn(
+                answer=report,
+                api=ANTHROPIC,
+                model=models[-1] if models else None,
+                usage=anthropic.usage(details.usage),
+                answer_us=time,
+                end_us=time,
+                clock="none" if time is None else "derived",
+                stop_reason="end_turn",
+                file=at[0],
+                line=at[1],
+            )
+        )
 
     def finish(self) -> None:
         """Puts the answers into their places."""

@@ -35,6 +35,9 @@ class Details(Struct):
     backgroundTaskId: str | None = None
     interrupted: bool | None = None
     status: str | None = None
+    content: Raw = NOTHING
+    usage: Raw = NOTHING
+    harnessNoteCount: int | None = None
 
 
 class Line(Struct):

@@ -1,0 +1,101 @@
+"""One lane's steps as they are written, and the context that the next request would carry."""
+
+from __future__ import annotations
+
+from traj.events import Lane, Message, Rebase, Session, Turn
+
+Range = tuple[int, int, int]
+
+
+class Talk:
+    """Writes a lane. `context` are ranges of messages, as a Rebase has them."""
+
+    def __init__(self, session: Session, index: int) -> None:
+        self.session = session
+        self.index = index
+        self.lane = session.lanes[index]
+        self.context: list[Range] = []
+        self.count = 0  # messages in the lane so far
+        self.side: int | None = None  # the lane of requests outside the conversation
+        self.asides = 0  # messages in it
+
+    def say(self, message: Message) -> int:
+        """Adds a message to the context; gives its number in the lane."""
+        self.lane.steps.append(message)
+        return self._counted()
+
+    def answer(self, turn: Turn) -> int | None:
+        """Adds a request with its answer, if it has one; gives the answer's number."""
+        self.lane.steps.append(turn)
+        return None if turn.answer is None else self._counted()
+
+    def _counted(self) -> int:
+        number = self.count
+        self.count += 1
+        self.context = joined(self.context, (self.index, number, number + 1))
+        return number
+
+    def rebase(self, reason: str | None, context: list[Range]) -> None:
+        """Puts another context in the place of this one."""
+        self.context = context
+        self.lane.steps.append(Rebase(reason, tuple(context)))
+
+    def drop_last(self, number: int) -> None:
+        """Takes an answer out of the context that later requests do not carry."""
+        lane, start, stop = self.context[-1]
+        if (lane, stop) == (self.index, number + 1):
+            kept = self.context[:-1] + ([(lane, start, number)] if start < number else [])
+            self.rebase(None, kept)
+
+    def since(self, number: int, before: int) -> list[Range]:
+        """The context's messages from one of the lane's own on, up to another."""
+        found: list[Range] = []
+        for lane, start, stop in self.context:
+            own = lane == self.index
+            if found or (own and start <= number < stop):
+                first = max(start, number) if own and not found else start
+                last = min(stop, before) if own else stop
+                if first < last:
+                    found.append((lane, first, last))
+        return found
+
+    def replace(self, exchanged: dict[int, Message]) -> None:
+        """Puts other messages in the place of some of the lane's own."""
+        context: list[Range] = []
+        numbers = {}
+        for old, message in exchanged.items():
+            numbers[old] = self.count
+            self.lane.steps.append(message)
+            self.count += 1
+        for lane, start, stop in self.context:
+            for number in range(start, stop) if lane == self.index else ():
+                new = numbers.get(number, number)
+                context = joined(context, (lane, new, new + 1))
+            if lane != self.index:
+                context = joined(context, (lane, start, stop))
+        self.rebase("edit", context)
+
+    def aside(self, turn: Turn, name: str) -> list[Range]:
+        """A request outside the conversation, of whose prompt nothing is known; gives its answer
+        as a context."""
+        if self.side is None:
+            self.side = len(self.session.lanes)
+            self.session.lanes.append(Lane("side", name=name))
+        lane = self.session.lanes[self.side]
+        if lane.steps:
+            lane.steps.append(Rebase("edit"))
+        lane.steps.append(turn)
+        self.session.lose("unresolved_request_message")
+        if turn.answer is None:
+            return []
+        self.asides += 1
+        return [(self.side, self.asides - 1, self.asides)]
+
+
+def joined(context: list[Range], more: Range) -> list[Range]:
+    """A context and a range behind it. The list is the same one, grown."""
+    if context and context[-1][0] == more[0] and context[-1][2] == more[1]:
+        context[-1] = (more[0], context[-1][1], more[2])
+    else:
+        context.append(more)
+    return context
