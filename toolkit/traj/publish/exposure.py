@@ -171,7 +171,9 @@ def _hidden(private: Dataset) -> frozenset[str]:
     """Ids, hashes and canaries that only the private split has."""
     heads = private.table("trajectories", ["trajectory_id", "content_sha256"])
     found = {name for column in heads.columns for name in column.to_pylist()}
-    found |= {file.sha256 for file in private.manifest.files}
+    # Both splits may have the very same prompts, and files without rows are all the same.
+    its = (file for file in private.manifest.files if file.rows and file.table != "prompts")
+    found |= {file.sha256 for file in its}
     found |= {str(facts.get("canary")) for facts in private.manifest.splits.values()}
     found.add(str(private.manifest.canary))
     return frozenset(found - {"None"})

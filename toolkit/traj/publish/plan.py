@@ -140,13 +140,15 @@ def write_traces(public: Dataset, folder: Path) -> Path:
 
 
 def _configs(manifest: Manifest, sealed: bool) -> dict[str, dict[str, list[str]]]:
-    """Paths by table and split; nothing of a sealed dataset, which only traj can open."""
+    """Paths by table and split; nothing of a sealed dataset, which only traj can open, and no
+    table without rows: `datasets` cannot load an empty split (some logs hold no prompts)."""
     found: dict[str, dict[str, list[str]]] = {}
     if sealed:
         return found
+    held = {(file.table, file.split) for file in manifest.files if file.rows}
     for table in TABLES:
         for file in manifest.files:
-            if file.table == table:
+            if file.table == table and (file.table, file.split) in held:
                 found.setdefault(table, {}).setdefault(file.split, []).append(file.path)
     return found
 

@@ -189,7 +189,8 @@ class EventReader:
         call = data.tool_call_id or ""
         run = self.session.tool_runs.setdefault(call, ToolRun())
         if kind == "tool.execution_start":
-            run.start_us = time
+            if run.permission_us is None:
+                run.start_us = time
             self.names.setdefault(call, data.tool_name or "unknown")
         elif kind == "tool.execution_complete":
             run.end_us = time
@@ -209,7 +210,7 @@ class EventReader:
             self._append(talk, message)
 
     def _permission(self, kind: str, data: wire.Data, time: int | None) -> None:
-        """How long a person took to allow a call."""
+        """How long a person took to allow a call, which is part of the call's time."""
         name = data.request_id or ""
         asked = data.permission_request
         if kind == "permission.requested" and asked and asked.tool_call_id and time is not None:
@@ -218,6 +219,7 @@ class EventReader:
             call, since = self.asked.pop(name)
             run = self.session.tool_runs.setdefault(call, ToolRun())
             run.permission_us = max(0, time - since)
+            run.start_us = since if run.start_us is None else min(run.start_us, since)
 
     # What changes the context
 

@@ -7,8 +7,6 @@ those two and, since 1.4, the messages from `tail_start_id` on.
 
 from __future__ import annotations
 
-import heapq
-
 from msgspec import Raw
 
 from traj.events import Message, Session, Turn
@@ -30,8 +28,9 @@ class BundleReader:
         self.version = kept.header.version
         self.is_main = talk.index == 0
         self.numbers: dict[str, int] = {}  # message id to the lane's number of its beginning
-        self.compactions: dict[str, tuple[int, str | None]] = {}  # number, and where the tail begins
-        self.cleared: list[tuple[int, int, Message]] = []  # results, by when they were cleared
+        self.compactions: dict[
+            str, tuple[int, str | None]
+        ] = {}  # number, and where the tail begins
         self.children: dict[str, tuple[str, bool]] = {}  # session to its call; whether it waited
         self.attempt = 0
 
@@ -106,7 +105,7 @@ class BundleReader:
             if is_summary:
                 self._summary(info, turn)
                 continue
-            self._clear(turn.start_us or turn.end_us)
+            self.talk.clear(turn.start_us or turn.end_us)
             place = self.talk.answer(turn)
             if turn.status == "error" and place is not None:
                 self.talk.drop_last(place)
@@ -216,27 +215,8 @@ class BundleReader:
             if message is None:
                 self.session.lose("framing_not_recorded")  # what a broken-off tool's result says
                 continue
-            number = self.talk.say(message)
             cleared = part.state.time.compacted if part.state.time is not None else None
-            if (time := content.microseconds(cleared)) is not None:
-                heapq.heappush(self.cleared, (time, number, message))
-
-    def _clear(self, time: int | None) -> None:
-        """Results that were cleared before this request: what they say then is not recorded."""
-        exchanged: dict[int, Message] = {}
-        while time is not None and self.cleared and self.cleared[0][0] <= time:
-            _, number, old = heapq.heappop(self.cleared)
-            exchanged[number] = Message(
-                "tool",
-                tool_call_id=old.tool_call_id,
-                name=old.name,
-                time_us=old.time_us,
-                file=self.file,
-                line=old.line,
-            )
-        if exchanged:
-            self.session.lose("framing_not_recorded", len(exchanged))
-            self.talk.replace(exchanged)
+            self.talk.result(message, content.microseconds(cleared))
 
 
 def _steps(parts: list[wire.Part]) -> list[list[wire.Part]]:

@@ -5,8 +5,6 @@ Compaction is a record; the context is that record and what follows it.
 
 from __future__ import annotations
 
-import heapq
-
 import msgspec
 
 from traj.events import Message, Session, Turn
@@ -31,7 +29,6 @@ class RecordReader:
         self.version = kept.header.version
         self.is_main = talk.index == 0
         self.children: dict[str, tuple[str, bool]] = {}
-        self.cleared: list[tuple[int, int, Message]] = []
 
     def message(self, kept: wire.Kept, line: int) -> None:
         """One record."""
@@ -80,7 +77,7 @@ class RecordReader:
             status = "cancelled"
         if record.retry is not None:
             self._failed_before(record, record.retry, line)
-        self._clear(content.microseconds(times.created))
+        self.talk.clear(content.microseconds(times.created))
         place = self.talk.answer(self._turn(record, known, times, status, line))
         if status == "error" and place is not None:
             self.talk.drop_last(place)
@@ -162,22 +159,8 @@ class RecordReader:
             self.children[child] = (name, not (run is not None and run.background))
         message = content.result(part, run.end_us if run else None, self.file, line)
         if message is not None:
-            number = self.talk.say(message)
             pruned = part.time.pruned if part.time is not None else None
-            if (time := content.microseconds(pruned)) is not None:
-                heapq.heappush(self.cleared, (time, number, message))
-
-    def _clear(self, time: int | None) -> None:
-        """Results that were cleared before this request: what they say then is not recorded."""
-        exchanged: dict[int, Message] = {}
-        while time is not None and self.cleared and self.cleared[0][0] <= time:
-            _, number, old = heapq.heappop(self.cleared)
-            exchanged[number] = Message(
-                "tool", tool_call_id=old.tool_call_id, name=old.name, file=self.file, line=old.line
-            )
-        if exchanged:
-            self.session.lose("framing_not_recorded", len(exchanged))
-            self.talk.replace(exchanged)
+            self.talk.result(message, content.microseconds(pruned))
 
     def _compaction(self, record: wire.Record, time: int | None, line: int) -> None:
         """A summary, and the words of what came last, in place of all before."""
@@ -215,5 +198,3 @@ def _output(raw: msgspec.Raw) -> str | None:
         return msgspec.json.decode(raw, type=str)
     except (msgspec.DecodeError, UnicodeDecodeError):
         return None
-
-

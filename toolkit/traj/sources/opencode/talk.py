@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import heapq
+
 from traj.events import Lane, Message, Rebase, Session, Turn
 
 Range = tuple[int, int, int]
@@ -18,6 +20,7 @@ class Talk:
         self.count = 0  # messages in the lane so far
         self.side: int | None = None  # the lane of requests outside the conversation
         self.asides = 0  # messages in it
+        self.cleared: list[tuple[int, int, Message]] = []  # results, by when they were cleared
 
     def say(self, message: Message) -> int:
         """Adds a message to the context; gives its number in the lane."""
@@ -59,8 +62,26 @@ class Talk:
                     found.append((lane, first, last))
         return found
 
-    def replace(self, exchanged: dict[int, Message]) -> None:
-        """Puts other messages in the place of some of the lane's own."""
+    def result(self, message: Message, cleared_us: int | None) -> None:
+        """Adds a tool's result, and notes when it was cleared to save room."""
+        number = self.say(message)
+        if cleared_us is not None:
+            heapq.heappush(self.cleared, (cleared_us, number, message))
+
+    def clear(self, time_us: int | None) -> None:
+        """Empties the results that had been cleared by then: what stands in their place is not
+        recorded."""
+        exchanged: dict[int, Message] = {}
+        while time_us is not None and self.cleared and self.cleared[0][0] <= time_us:
+            _, number, old = heapq.heappop(self.cleared)
+            exchanged[number] = Message(
+                "tool", tool_call_id=old.tool_call_id, name=old.name, file=old.file, line=old.line
+            )
+        if exchanged:
+            self.session.lose("framing_not_recorded", len(exchanged))
+            self._replace(exchanged)
+
+    def _replace(self, exchanged: dict[int, Message]) -> None:
         context: list[Range] = []
         numbers = {}
         for old, message in exchanged.items():

@@ -1,30 +1,22 @@
-"""`traj scrub DATASET`: a dataset's texts scrubbed, and every figure that follows from them.
+"""One trajectory's rows, and the session that they tell of as far as text goes.
 
-Rows become the session that they tell of, as far as text goes; that is scrubbed as a recording
-would be, and what depends on text is counted again by the build's own functions. Times, figures of
-the provider and the shape of the prompts stay as they are.
+The session is scrubbed as a recording's would be, and what depends on text is counted again by the
+build's own functions. Times, figures of the provider and the shape of the prompts stay as they are.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Mapping
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
-from traj import schema
 from traj.build import prompts_of
 from traj.build.lanes import Request
 from traj.build.messages import Messages
 from traj.build.rows import Columns
-from traj.build.tokens import Counter, open_tokenizer
+from traj.build.tokens import Counter
 from traj.build.turns import Lengths, Prompt
-from traj.dataset import Dataset, Rows
-from traj.dataset import write as writing
-from traj.dataset.files import UNSPLIT, Chunk
-from traj.dataset.fingerprint import by_split
-from traj.errors import UsageError
+from traj.dataset import Rows
 from traj.events import (
     Attachment,
     Lane,
@@ -35,86 +27,11 @@ from traj.events import (
     ToolCall,
     Turn,
 )
-from traj.scrub import Detector, Scrubbed, scrub_session
-from traj.version import __version__
+from traj.scrub import Scrubbed
 
 Table = dict[str, list[Any]]  # values by column
 Texts = Mapping[str, str]  # prompt_id to content
 Fresh = dict[str, tuple[str, str, int]]  # prompt_id to kind, content, tokens
-
-
-@dataclass(slots=True)
-class ScrubReport:
-    """What scrubbing a dataset did."""
-
-    rules: str  # the version of all rules
-    trajectories: int = 0
-    changed: int = 0
-    redactions: int = 0
-    kinds: dict[str, int] = field(default_factory=dict)  # pieces of text by kind
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain JSON types."""
-        return asdict(self)
-
-
-def scrub_dataset(path: Path, detector: Detector, tokenizer: str | None = None) -> ScrubReport:
-    """Scrubs a dataset in place: the old files stand until the new ones are whole, and are gone
-    then. `tokenizer` is for a dataset that was counted with a file.
-
-    Raises ScrubError, and changes nothing, where something cannot be removed; UsageError where
-    the dataset is split (its rows may be committed to) or its tokenizer is not at hand.
-    """
-    report = ScrubReport(detector.version)
-    with writing.locked(path):
-        dataset = Dataset.open(path)
-        manifest = dataset.manifest
-        if any(file.split != UNSPLIT for file in manifest.files):
-            raise UsageError(
-                f"{path}: is split, and what is private may be committed to: record and scrub it "
-                "anew, then split it with the same key"
-            )
-        counter = Counter(open_tokenizer(tokenizer or manifest.tokenizer["name"]))
-        if manifest.tokenizer["sha256"] != counter.tokenizer.sha256:
-            raise UsageError(f"{path}: was counted with another tokenizer; give --tokenizer")
-        texts = {
-            row["prompt_id"]: row["content"]
-            for row in dataset.table("prompts", ["prompt_id", "content"]).to_pylist()
-        }
-        fresh: Fresh = {}
-        rows = _rows(dataset, texts, detector, counter, fresh, report)
-        files = writing.write_shards(path, manifest.shards, UNSPLIT, rows)
-        files.append(writing.write_prompts(path, UNSPLIT, fresh))
-        scrubbed = replace(
-            manifest,
-            schema_version=schema.VERSION,
-            tool_version=__version__,
-            scrubbed=detector.version,
-            files=writing.in_order(files),
-        )
-        writing.commit(path, replace(scrubbed, splits=by_split(Dataset(path, scrubbed))))
-    report.kinds = dict(sorted(report.kinds.items()))
-    return report
-
-
-def _rows(
-    dataset: Dataset,
-    texts: Texts,
-    detector: Detector,
-    counter: Counter,
-    fresh: Fresh,
-    report: ScrubReport,
-) -> Iterator[tuple[str, Mapping[str, Chunk]]]:
-    for rows in dataset.trajectories():
-        told = Told(rows, texts)
-        result = scrub_session(told.session, detector)
-        tables = told.again(result, counter, fresh)
-        report.trajectories += 1
-        report.changed += result.redactions > 0
-        report.redactions += result.redactions
-        for kind, count in result.replaced.items():
-            report.kinds[kind] = report.kinds.get(kind, 0) + count
-        yield rows.trajectory_id, tables
 
 
 class Told:
