@@ -10,6 +10,10 @@ saw: the truth.
         opentelemetry-instrumentation-openai
     python3 make/traced_agent.py openinference|openllmetry|no_content <out.jsonl> <truth.json>
 
+Two more kinds need no tracing: `litellm` (pip install litellm) asks by way of LiteLLM and writes its
+standard logging payloads; `har` (pip install mitmproxy) asks by way of a reverse proxy that writes
+an archive.
+
 `no_content` is OpenTelemetry's own instrumentation as it is by default, which captures no text
 (2.3b0, with wrapt 1: newer ones did not start here in November 2026).
 """
@@ -18,9 +22,12 @@ from __future__ import annotations
 
 import base64
 import json
+import signal
+import subprocess
 import sys
 import threading
 import time
+from contextlib import nullcontext
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -151,6 +158,54 @@ def tracing():
     return trace.get_tracer("pager-mender")
 
 
+class ByLiteLLM:
+    """LiteLLM in the place of the client."""
+
+    def __init__(self, url):
+        import litellm
+        from litellm.integrations.custom_logger import CustomLogger
+
+        class ToFile(CustomLogger):
+            def log_success_event(self, kwargs, *_):
+                self.note(kwargs)
+
+            def log_failure_event(self, kwargs, *_):
+                self.note(kwargs)
+
+            def note(self, kwargs):
+                payload = kwargs["standard_logging_object"]
+                with Path(OUT).open("a") as file:
+                    file.write(json.dumps(payload, default=str) + "\n")
+
+        litellm.callbacks = [ToFile()]
+        self.chat = self.completions = self
+        self.completion, self.url = litellm.completion, url
+
+    def create(self, **asked):
+        for _ in range(3):
+            try:
+                found = self.completion(
+                    **asked | {"model": "openai/scripted-1"},
+                    api_base=self.url,
+                    api_key="none",
+                    max_retries=0,
+                    litellm_session_id=f"conversation-{KIND}",
+                )
+            except Exception:
+                time.sleep(0.2)
+            else:
+                time.sleep(0.05)  # payloads are written on a thread
+                return found
+        raise SystemExit("no answer")
+
+
+class NoTracer:
+    """Where requests are logged on their way, and not by the agent."""
+
+    def start_as_current_span(self, *_, **__):
+        return nullcontext()
+
+
 def attributes(kind, name, conversation, call=None, arguments=None):
     if KIND == "openinference":
         found = {"openinference.span.kind": kind, "session.id": conversation}
@@ -208,12 +263,25 @@ def run(client, tracer, agent, system, task, conversation):
 def main():
     server = ThreadingHTTPServer(("127.0.0.1", 0), Server)
     threading.Thread(target=server.serve_forever, daemon=True).start()
-    tracer = tracing()
-    import openai
-
     url = f"http://127.0.0.1:{server.server_address[1]}/v1"
-    client = openai.OpenAI(base_url=url, api_key="none", max_retries=2)
+    proxy = None
+    if KIND == "litellm":
+        tracer, client = NoTracer(), ByLiteLLM(url)
+    else:
+        import openai
+
+        tracer = NoTracer() if KIND == "har" else tracing()
+        if KIND == "har":
+            command = ["mitmdump", "-q", "--mode", f"reverse:{url[:-3]}@8899", "--set"]
+            proxy = subprocess.Popen([*command, f"hardump={OUT}"])
+            url = "http://127.0.0.1:8899/v1"
+            time.sleep(4)
+        client = openai.OpenAI(base_url=url, api_key="none", max_retries=2)
     run(client, tracer, "coder", INTRO, TASK, f"conversation-{KIND}")
+    if proxy is not None:
+        proxy.send_signal(signal.SIGINT)
+        proxy.wait()
+    time.sleep(1)
     Path(TRUTH).write_text(json.dumps({"recording": f"otlp-{KIND}", "requests": SEEN}, indent=1) + "\n")
 
 

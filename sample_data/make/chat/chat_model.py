@@ -92,7 +92,9 @@ class ChatServer(Server):
         body: Json = await request.json()
         record = Recorder(self, request, body)
         model = request.match_info["model"]
-        tools = {f["name"] for tool in body.get("tools") or [] for f in tool["functionDeclarations"]}
+        tools = {
+            f["name"] for tool in body.get("tools") or [] for f in tool["functionDeclarations"]
+        }
         kind, who, step = self.choose(body["contents"], tools)
         if status := self.fails(kind, who):
             await asyncio.sleep(0.05)

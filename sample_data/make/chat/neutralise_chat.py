@@ -20,9 +20,9 @@ from typing import Any
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
 
-from neutralise import PRIVATE, Neutral, dumps, grams, same_shape
-from record_chat import FIRST, NAMES, OURS, SECOND
-from scripted_model import all_text
+from neutralise import PRIVATE, Neutral, dumps, grams, same_shape  # noqa: E402
+from record_chat import FIRST, NAMES, OURS, SECOND  # noqa: E402
+from scripted_model import all_text  # noqa: E402
 
 HOMES = {
     "pi": (".pi/agent/sessions", "pi"),

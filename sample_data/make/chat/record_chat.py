@@ -18,7 +18,16 @@ from typing import Any
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
 
-from record import HOME, PORT, as_user, environment, make_repository, mount, run, wait_for_server
+from record import (  # noqa: E402
+    HOME,
+    PORT,
+    as_user,
+    environment,
+    make_repository,
+    mount,
+    run,
+    wait_for_server,
+)
 
 TASK = "python-pager"
 FIRST = "Please fix the problem described in ISSUE.md, run the tests, and commit."
@@ -87,7 +96,8 @@ def pi(base: Path, repo: Path, env: dict[str, str]) -> None:
     out = (base / "pi.out").open("w")
 
     def ask(command: Json, *until: str) -> Json:
-        assert process.stdin and process.stdout
+        assert process.stdin
+        assert process.stdout
         process.stdin.write(json.dumps(command) + "\n")
         process.stdin.flush()
         for line in process.stdout:

@@ -34,7 +34,7 @@ class OpenServer(ChatServer):
             return ("subagent" if who != "main" else "main"), who, {}
         if "title" in "\n".join(all_text(messages[:2])).lower() and not tools:
             return "side", who, {"text": "Fixing the page count"}
-        return "compaction", who, {"text": self.plan.summary}
+        return "compaction", "main", {"text": self.plan.summary}
 
     def fails(self, kind: str, who: str) -> int:
         return self.plan.failure(who) if kind in ("main", "subagent") else 0

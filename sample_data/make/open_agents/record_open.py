@@ -61,10 +61,12 @@ def write(path: Path, text: str) -> None:
     run("chown", "-R", "1000:1000", str(HOME / path.relative_to(HOME).parts[0]))
 
 
-def headless(base: Path, repo: Path, env: dict[str, str], number: int, *command: str) -> str:
+def headless(
+    base: Path, repo: Path, env: dict[str, str], number: int, *command: str, told: str = ""
+) -> str:
     with (base / f"run{number}.out").open("w") as out, (base / f"run{number}.err").open("w") as err:
+        quiet = {"input": told, "text": True, "stdout": out, "stderr": err, "timeout": 180}
         try:
-            quiet = {"stdin": subprocess.DEVNULL, "stdout": out, "stderr": err, "timeout": 180}
             as_user(list(command), repo, env, **quiet)
         except (subprocess.CalledProcessError, subprocess.TimeoutExpired) as error:
             print(name_of(command), "ended badly:", error.__class__.__name__, flush=True)
@@ -107,7 +109,7 @@ def kimi(base: Path, repo: Path, env: dict[str, str]) -> None:
     headless(base, repo, env, 0, "kimi", "-p", FIRST, "--output-format", "stream-json")
     again = ["kimi", "--continue", "--output-format", "stream-json", "-p"]
     headless(base, repo, env, 1, *again, SECOND)
-    sessions = HOME.glob(".kimi-code/sessions/*/session_*")
+    sessions = HOME.glob(".kimi-code/sessions/wd_*/session_*")
     session = max(sessions, key=lambda path: path.stat().st_mtime).name
     headless(base, repo, env, 2, "kimi", "fork", session)
     headless(base, repo, env, 3, *again, THIRD)
@@ -123,7 +125,7 @@ def cline(base: Path, repo: Path, env: dict[str, str]) -> None:
     write(HOME / ".cline/data/settings/providers.json", json.dumps(providers))
     headless(base, repo, env, 0, "cline", "--json", FIRST)
     session = next((HOME / ".cline/data/sessions").iterdir()).name
-    headless(base, repo, env, 1, "cline", "--json", "--id", session, SECOND)
+    headless(base, repo, env, 1, "cline", "--json", "--id", session, told=SECOND)
 
 
 def main() -> None:

@@ -74,6 +74,8 @@ PLANS: dict[str, list[tuple[str, str, list[Act]]]] = {
         ("It is pager/links.py.", "", []),
     ],
 }
+DESCRIBED = "What the agent says of this tool is left out of the sample."
+OPENINGS = (ASK[:40], ERRAND[:40])
 FAILS_AT = 5  # this request is answered 500 once
 
 
@@ -209,27 +211,31 @@ def neutral() -> Neutral:
     return Neutral(ours, [])
 
 
-# Where the agent's own words are: whatever stands under these keys, and in these messages.
-THEIRS = ("description", "system_prompt", "dynamic_context", "title", "annotations")
-
-
-def replaced(value: Any, words: Neutral, *, theirs: bool = False) -> Any:
-    """A copy with the agent's own texts replaced."""
-    if isinstance(value, dict):
-        system = value.get("role") == "system"
-        summary = value.get("role") == "user" and ASK not in content(value)
-        summary = summary and ERRAND not in content(value)
-        return {
-            key: replaced(
-                one,
-                words,
-                theirs=theirs or key in THEIRS or ((system or summary) and key == "content"),
-            )
-            for key, one in value.items()
-        }
+def replaced(value: Any, words: Neutral) -> Any:
+    """A copy with the agent's own texts replaced: by as many tokens where they are of a prompt."""
     if isinstance(value, list):
-        return [replaced(one, words, theirs=theirs) for one in value]
-    return words(value) if theirs and isinstance(value, str) else value
+        return [replaced(one, words) for one in value]
+    if not isinstance(value, dict):
+        return value
+    theirs = value.get("role") == "system"
+    theirs = theirs or (value.get("role") == "user" and content(value)[:40] not in OPENINGS)
+    found = {}
+    for key, one in value.items():
+        if key == "tools" and isinstance(one, list):
+            found[key] = [{**tool, "description": DESCRIBED} for tool in one if "kind" in tool]
+        elif key in ("system_prompt", "dynamic_context") or (theirs and key == "content"):
+            found[key] = salad(one, words)
+        else:
+            found[key] = replaced(one, words)
+    return found
+
+
+def salad(value: Any, words: Neutral) -> Any:
+    if isinstance(value, list):
+        return [salad(one, words) for one in value]
+    if isinstance(value, dict):
+        return {key: salad(one, words) if key == "text" else one for key, one in value.items()}
+    return words(value) if isinstance(value, str) else value
 
 
 def publish(home: Path, out: Path) -> None:

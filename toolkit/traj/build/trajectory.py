@@ -78,6 +78,7 @@ def trajectory(
         "outcome": "unknown",
         "outcome_source": "none",
         "totals": _totals(turns, calls, messages),
+        "session_usage": _session_usage(session),
         "tokenizer": {"name": tokenizer.name, "sha256": tokenizer.sha256},
         "redactions": redactions,
         "losses": sorted(session.losses.items()),
@@ -115,6 +116,19 @@ def _totals(turns: Columns, calls: Columns, messages: Messages) -> dict[str, Any
         known = [value for value in turns[name] if value is not None]
         totals[name] = sum(known) if known else None
     return totals
+
+
+def _session_usage(session: Session) -> dict[str, int | None] | None:
+    usage = session.usage
+    if usage is None or usage.source == "none":
+        return None
+    return {
+        "input_tokens": usage.input_tokens,
+        "cached_tokens": usage.cached_tokens,
+        "cache_write_tokens": usage.cache_write_tokens,
+        "output_tokens": usage.output_tokens,
+        "reasoning_tokens": usage.reasoning_tokens,
+    }
 
 
 def _repository(known: Repository | None) -> dict[str, Any] | None:

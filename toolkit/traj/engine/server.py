@@ -162,12 +162,13 @@ class Server:
             if not before:
                 _tell_usage(said, reply, fault)
                 data = wire.opening(said)
-            data += wire.piece(said, self._answers.text(drawn, before, min(tokens, last)))
+            if text := self._answers.text(drawn, before, min(tokens, last)):
+                data += wire.piece(said, text)
             if tokens == len(drawn) == last:
                 said.text = self._answers.text(drawn)
                 data += wire.closing(said)
             await response.write(data)
-            if tokens > last or last == 0:
+            if tokens > last:
                 _cut(request)
                 return response
             before = tokens

@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 
 from traj.dataset import MANIFEST, SEALED, Dataset
 from traj.errors import DatasetError, UsageError
-from traj.publish.hub import bars, said
+from traj.publish.hub import bars, find_token, said
 
 REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)
 _MISSING = 'is not installed; to load from the Hugging Face Hub: pip install "traj-toolkit[hub]"'
@@ -40,7 +40,7 @@ def fetch(
         raise UsageError(
             f"{repo_id}: no such dataset folder, and {error.name} {_MISSING}"
         ) from None
-    secret = token if isinstance(token, str) else None
+    secret = token if isinstance(token, str) else find_token()
     at = f"{repo_id} at {revision}" if revision else repo_id
     with said(at, secret), bars(shown=sys.stderr.isatty()):
         try:

@@ -21,7 +21,7 @@ class _Message(msgspec.Struct):
     content: Content = None
     reasoning_content: str | None = None
     reasoning: str | None = None
-    tool_calls: msgspec.Raw | None = None
+    tool_calls: msgspec.Raw = msgspec.Raw()
 
 
 class _Options(msgspec.Struct, kw_only=True):
@@ -159,6 +159,6 @@ class ChatCompletions(Completions):
 
 def _said(message: _Message) -> tuple[str, ...]:
     thought = message.reasoning_content or message.reasoning
-    calls = message.tool_calls
-    asked = () if calls is None or bytes(calls) == b"null" else (bytes(calls).decode(),)
+    calls = bytes(message.tool_calls)
+    asked = () if calls in (b"", b"null") else (calls.decode(),)
     return ((thought,) if thought else ()) + texts(message.content) + asked

@@ -14,7 +14,7 @@ class _Block(msgspec.Struct):
     text: str | None = None
     thinking: str | None = None
     name: str | None = None
-    input: msgspec.Raw | None = None
+    input: msgspec.Raw = msgspec.Raw()
     content: str | list[_Block] | None = None
 
 
@@ -99,8 +99,8 @@ def _texts(content: _Blocks) -> tuple[str, ...]:
     found: list[str] = []
     for block in content:
         found += [text for text in (block.thinking, block.text, block.name) if text]
-        if block.input is not None:
-            found.append(bytes(block.input).decode())
+        if asked := bytes(block.input):
+            found.append(asked.decode())
         if block.content:
             found += _texts(block.content)
     return tuple(found)

@@ -1,4 +1,4 @@
-"""OpenCode: `~/.local/share/opencode/opencode.db`, the older `storage/` tree, and `opencode export`.
+"""OpenCode: `~/.local/share/opencode/opencode.db`, the older `storage/` tree, `opencode export`.
 
 A database holds many sessions, of 1.x (messages of parts) and of 2.x (one record a message) side
 by side. Sub-agents are sessions with a parent; forks are copies under other ids.

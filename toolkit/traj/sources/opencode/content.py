@@ -124,7 +124,8 @@ def result(part: wire.Part, time: int | None, file: int, line: int) -> Message |
         text = "\n".join(texts)
     else:
         text = state.error.message if isinstance(state.error, wire.Error) else state.error
-    files = [*(state.attachments or []), *(p for p in pieces if p.uri is not None)]
+    files: list[wire.File | wire.Piece] = [*(state.attachments or ())]
+    files += [piece for piece in pieces if piece.uri is not None]
     return Message(
         "tool",
         text,

@@ -14,11 +14,10 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
+from multiprocessing.util import Finalize
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, NamedTuple
-
-import msgspec
+from typing import NamedTuple
 
 from traj.errors import SourceError
 from traj.events import SourceFile
@@ -27,10 +26,24 @@ from traj.sources.opencode import wire
 _LOGS = ("-wal", "-journal")
 _TRIES = 5
 _WAL_HEADER_BYTES = 32
-_COLUMNS = ("parent_id", "title", "version", "agent", "time_created", "time_updated")
+# Where sessions are listed; the last counts most, as 2.x leaves the rows of 1.x as they were.
+_LISTS = {
+    "session": "select id, parent_id from session",
+    "session_v2": "select id, parent_id from session_v2",
+}
+_HEADERS = {
+    "session": "select * from session where id = ?",
+    "session_v2": "select * from session_v2 where id = ?",
+}
+# The length of a blob is known without reading it.
+_SIZES = {
+    "message": "select session_id, sum(length(cast(data as blob))) from message group by 1",
+    "part": "select session_id, sum(length(cast(data as blob))) from part group by 1",
+    "session_message": "select session_id, sum(length(cast(data as blob))) from session_message"
+    " group by 1",
+}
 
 Stamp = tuple[int, int, bytes]  # size, time of change, and how a log begins
-Row = tuple[Any, ...]
 
 
 class Listed(NamedTuple):
@@ -45,11 +58,11 @@ class _Opened:
     """A connection, and the copy it reads if there is one."""
 
     def __init__(self, path: Path, stamps: tuple[Stamp | None, ...]) -> None:
-        self._folder: TemporaryDirectory[str] | None = None
-        place = path
         if any(stamps[1:]):
-            self._folder = TemporaryDirectory(prefix="traj-")
-            place = Path(self._folder.name) / "copy.db"
+            folder = TemporaryDirectory(prefix="traj-")
+            # Worker processes end without the usual clearing up.
+            Finalize(self, folder.cleanup, exitpriority=1)
+            place = Path(folder.name) / "copy.db"
             for ending in ("", *_LOGS):
                 if path.with_name(path.name + ending).exists():
                     shutil.copyfile(path.with_name(path.name + ending), f"{place}{ending}")
@@ -83,7 +96,7 @@ def sessions(path: Path) -> list[Listed]:
         first = _sizes(opened, "message", "part")
         second = _sizes(opened, "session_message")
         for table in _session_tables(opened):
-            for name, parent in opened.connection.execute(f"select id, parent_id from {table}"):
+            for name, parent in opened.connection.execute(_LISTS[table]):
                 session = _text(name)
                 if session is None:
                     continue
@@ -117,38 +130,32 @@ def _measured(path: Path, session_id: str, kept: wire.KeptSession) -> SourceFile
 
 
 def _session_tables(opened: _Opened) -> list[str]:
-    """Where sessions are listed, what counts more last: 2.x leaves the rows of 1.x as they were."""
-    return [name for name in ("session", "session_v2") if "parent_id" in opened.columns(name)]
+    return [name for name in _LISTS if "parent_id" in opened.columns(name)]
 
 
 def _sizes(opened: _Opened, *tables: str) -> dict[str, int]:
-    """How many bytes of messages a session has. A length in bytes does not read the text."""
-    newer = sqlite3.sqlite_version_info >= (3, 43)
-    length = "octet_length(data)" if newer else "length(cast(data as blob))"
+    """How many bytes of messages a session has."""
     found: dict[str, int] = {}
     for table in tables:
-        if table not in opened.tables:
-            continue
-        rows = opened.connection.execute(
-            f"select session_id, sum({length}) from {table} group by session_id"
-        )
-        for name, size in rows:
-            session = _text(name)
-            if session is not None and isinstance(size, int):
-                found[session] = found.get(session, 0) + size
+        if table in opened.tables:
+            for name, size in opened.connection.execute(_SIZES[table]):
+                session = _text(name)
+                if session is not None and isinstance(size, int):
+                    found[session] = found.get(session, 0) + size
     return found
 
 
 def _header(opened: _Opened, session_id: str) -> tuple[wire.Header, bool]:
     """What a session says of itself, and whether it is one of 2.x."""
-    found = None
+    found: dict[str, object] | None = None
     is_second = False
     for table in _session_tables(opened):
-        names = [name for name in _COLUMNS if name in opened.columns(table)]
-        query = f"select {', '.join(names)} from {table} where id = ?"
-        row = opened.connection.execute(query, (session_id,)).fetchone()
+        cursor = opened.connection.execute(_HEADERS[table], (session_id,))
+        row = cursor.fetchone()
         if row is not None:
-            found = dict(zip(names, row, strict=True))
+            found = {
+                column[0]: value for column, value in zip(cursor.description, row, strict=True)
+            }
             is_second = table == "session_v2"
     if found is None:
         raise SourceError(f"no session {session_id} in the database")
@@ -199,20 +206,19 @@ def _bytes(value: object) -> bytes:
 def _reading(path: Path) -> Iterator[_Opened]:
     """The database as it is now. What goes wrong with it becomes a SourceError."""
     try:
-        stamps = _stamps(path)
         for _ in range(_TRIES):
+            stamps = _stamps(path)
             opened = _opened(path, stamps)
-            before, stamps = stamps, _stamps(path)
-            if before == stamps:
+            if _is_whole(stamps, _stamps(path)):
                 break
         else:
             raise SourceError(f"{path}: is being written to: close OpenCode, or try again")
         yield opened
-        if _stamps(path) != stamps and not any(stamps[1:]):
+        if not any(stamps[1:]) and _stamps(path)[0] != stamps[0]:
             raise SourceError(f"{path}: changed while it was read: try again")
     except OSError as error:
         raise SourceError(f"{path}: {error.strerror or error}") from None
-    except (sqlite3.Error, msgspec.DecodeError) as error:
+    except sqlite3.Error as error:
         raise SourceError(f"{path}: not a database that can be read: {error}") from None
 
 
@@ -222,9 +228,15 @@ def _opened(path: Path, stamps: tuple[Stamp | None, ...]) -> _Opened:
 
 
 def _stamps(path: Path) -> tuple[Stamp | None, ...]:
-    """What tells whether the database, or what is logged of it, has changed. A log that only grew
-    while it was copied gives a whole prefix; one that began anew has another header."""
+    """What tells whether the database, or what is logged of it, has changed."""
     return (_stamp(path), *(_stamp(path.with_name(path.name + ending)) for ending in _LOGS))
+
+
+def _is_whole(before: tuple[Stamp | None, ...], after: tuple[Stamp | None, ...]) -> bool:
+    """Whether what was copied meanwhile fits together: a log that only grew gives a beginning of
+    it, one that was started anew has another header."""
+    logs = zip(before[1:], after[1:], strict=True)
+    return before[0] == after[0] and all((b and b[2]) == (a and a[2]) for b, a in logs)
 
 
 def _stamp(path: Path) -> Stamp | None:

@@ -39,9 +39,9 @@ def locate(path: Path, name: str, document: Any) -> list[Located]:
         parent = document.get("parentID")
         return [Located(path, name, document["id"], parent=_name(parent), share=share)]
     session = document.get("sessionID")
-    if isinstance(session, str) and session.startswith("ses_") and "id" in document:
-        if "messageID" in document or document.get("role") in ("user", "assistant"):
-            raise SourceError(f"{path}: part of {session}, and read with its own file")
+    is_part = "messageID" in document or document.get("role") in ("user", "assistant")
+    if is_part and isinstance(session, str) and session.startswith("ses_") and "id" in document:
+        raise SourceError(f"{path}: part of {session}, and read with its own file")
     return []
 
 

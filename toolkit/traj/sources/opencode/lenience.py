@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-import msgspec
+from typing import TYPE_CHECKING
 
 from traj.events import Session
 from traj.sources.lines import UNDECODABLE, T, lenient
+
+if TYPE_CHECKING:
+    import msgspec
 
 
 def decoded(text: bytes, decoder: msgspec.json.Decoder[T], session: Session) -> T | None:
