@@ -323,3 +323,14 @@ def test_a_damaged_document_never_brings_it_down(tmp_path):
     found = [note("u", "user", "a", 1), model("m", "b", 2, toolCalls=[{"id": "c", "name": "f"}])]
     path.write_text(json.dumps({**HEADER, "messages": found}))
     logs.survives(path, "gemini_cli")
+
+
+def test_a_log_that_goes_back_and_forth_is_followed_to_a_limit(tmp_path, monkeypatch):
+    """Rewinding after every answer of a long conversation is not followed for ever."""
+    monkeypatch.setattr("traj.sources.gemini_cli.conversation.FOLLOWED", 30)
+    found = [note(f"u{n}", "user", "a", 1) for n in range(10)]
+    for n in range(9):
+        found += [model(f"m{n}", "b", 2), {"$rewindTo": f"m{n}"}]
+    session = only(lines(tmp_path, *found))
+    assert len(logs.turns(session)) == 9
+    assert session.losses["branch_not_followed"] > 1

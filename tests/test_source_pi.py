@@ -367,3 +367,15 @@ def test_entries_that_name_themselves_or_nobody_do_no_harm(tmp_path):
     assert len(logs.turns(session)) == 3
     assert session.losses["malformed_field"] == 1
     assert session.losses["compaction_history_unknown"] == 1
+
+
+def test_a_log_that_goes_back_and_forth_is_followed_to_a_limit(tmp_path, monkeypatch):
+    """Each line going on from another branch would cost the square of the log: past a limit it is
+    read as a plain sequence, and that is counted."""
+    monkeypatch.setattr("traj.sources.chains.RANGES", 50)
+    entries = [{**answer(str(n)), "parentId": f"e{max(1, n - 2)}"} for n in range(40)]
+    session = only(write(tmp_path, user("a"), *entries))
+    assert len(logs.turns(session)) == 40
+    assert session.losses["branch_not_followed"] > 1
+    parts = sum(len(s.ranges) for s in session.lanes[0].steps if isinstance(s, events.Rebase))
+    assert parts <= 50

@@ -340,7 +340,9 @@ PLANTED = (
         put("trajectories", "one", None, losses=[{"kind": one, "count": 1} for one in "ba"]),
     ),
     Plant("lists_sorted", "language", put("trajectories", "one", None, language="go")),
-    Plant("use_case_known_by", "unsaid", put("trajectories", "one", None, use_case="bug_fix")),
+    Plant("labels_known_by", "unsaid", put("trajectories", "one", None, use_case="bug_fix")),
+    Plant("labels_known_by", "of nothing", put("trajectories", "one", None, license_source="user")),
+    Plant("labels_known_by", "result", put("trajectories", "one", None, outcome="resolved")),
     Plant("trajectory_ids", "other", put("trajectories", "one", None, source={"session_id": "x"})),
     Plant("tokenizers", "name", put("trajectories", "one", None, tokenizer={"name": "other"})),
     Plant("redactions", "unscrubbed", put("trajectories", "one", None, redactions=1)),
@@ -610,7 +612,7 @@ def test_unreadable_file_stops_only_what_needs_it(tmp_path: Path) -> None:
     status = {one.name: one.status for one in validate(Dataset.open(tmp_path)).checks}
     assert status["file_schema"] == status["file_sha256"] == "failed"
     assert status["totals"] == status["wait_for_earlier"] == "not_run"
-    assert status["message_hashes"] == status["use_case_known_by"] == "passed"
+    assert status["message_hashes"] == status["labels_known_by"] == "passed"
 
 
 def test_report_is_json(tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -162,6 +163,7 @@ class ByLiteLLM:
     """LiteLLM in the place of the client."""
 
     def __init__(self, url):
+        os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"
         import litellm
         from litellm.integrations.custom_logger import CustomLogger
 
@@ -191,7 +193,8 @@ class ByLiteLLM:
                     max_retries=0,
                     litellm_session_id=f"conversation-{KIND}",
                 )
-            except Exception:
+            except Exception as error:
+                print(type(error), file=sys.stderr)
                 time.sleep(0.2)
             else:
                 time.sleep(0.05)  # payloads are written on a thread

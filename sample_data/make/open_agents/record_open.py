@@ -61,11 +61,9 @@ def write(path: Path, text: str) -> None:
     run("chown", "-R", "1000:1000", str(HOME / path.relative_to(HOME).parts[0]))
 
 
-def headless(
-    base: Path, repo: Path, env: dict[str, str], number: int, *command: str, told: str = ""
-) -> str:
+def headless(base: Path, repo: Path, env: dict[str, str], number: int, *command: str) -> str:
     with (base / f"run{number}.out").open("w") as out, (base / f"run{number}.err").open("w") as err:
-        quiet = {"input": told, "text": True, "stdout": out, "stderr": err, "timeout": 180}
+        quiet = {"stdin": subprocess.DEVNULL, "stdout": out, "stderr": err, "timeout": 180}
         try:
             as_user(list(command), repo, env, **quiet)
         except (subprocess.CalledProcessError, subprocess.TimeoutExpired) as error:
@@ -111,12 +109,12 @@ def kimi(base: Path, repo: Path, env: dict[str, str]) -> None:
     headless(base, repo, env, 1, *again, SECOND)
     sessions = HOME.glob(".kimi-code/sessions/wd_*/session_*")
     session = max(sessions, key=lambda path: path.stat().st_mtime).name
-    headless(base, repo, env, 2, "kimi", "fork", session)
-    headless(base, repo, env, 3, *again, THIRD)
+    forked = headless(base, repo, env, 2, "kimi", "fork", session).split()[2]
+    headless(base, repo, env, 3, *again[:1], "--session", forked, *again[2:], THIRD)
 
 
 def cline(base: Path, repo: Path, env: dict[str, str]) -> None:
-    """Prompt (sub-agents; a request fails and is sent again), prompt."""
+    """One prompt (sub-agents; a request fails and is sent again)."""
     settings: Json = {"provider": "openai-compatible", "apiKey": "dummy", "model": "mock-1"}
     settings["baseUrl"] = BASE
     entry = {"settings": settings, "updatedAt": "2026-11-22T00:00:00.000Z", "tokenSource": "manual"}
@@ -124,8 +122,6 @@ def cline(base: Path, repo: Path, env: dict[str, str]) -> None:
     providers = {"version": 1, "lastUsedProvider": name, "modes": {}, "providers": {name: entry}}
     write(HOME / ".cline/data/settings/providers.json", json.dumps(providers))
     headless(base, repo, env, 0, "cline", "--json", FIRST)
-    session = next((HOME / ".cline/data/sessions").iterdir()).name
-    headless(base, repo, env, 1, "cline", "--json", "--id", session, told=SECOND)
 
 
 def main() -> None:

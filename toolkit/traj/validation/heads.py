@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING
 
+from traj.dataset.labels import COLUMNS, LABELS
 from traj.validation.report import Check, Fault, NotApplicableError, faults
 
 if TYPE_CHECKING:
@@ -53,15 +54,39 @@ def lists_sorted(tables: Tables) -> Iterator[Fault]:
     yield from faults("trajectories", foreign, "language is not in languages", show=["language"])
 
 
-def use_case_known_by(tables: Tables) -> Iterator[Fault]:
-    """use_case_source is given just where use_case is."""
+def labels_known_by(tables: Tables) -> Iterator[Fault]:
+    """How a label is known is said of none that is unknown; of use_case and outcome, of every one
+    that is known (the other sources are younger than their values).
+    """
     import polars as pl
 
-    names = ["use_case", "use_case_source"]
-    rows = tables.frame("trajectories", ["trajectory_id", *names])
-    bad = rows.filter(pl.col(names[0]).is_null() != pl.col(names[1]).is_null())
-    what = "one of use_case and use_case_source is null"
-    yield from faults("trajectories", bad, what, show=names)
+    columns = list(dict.fromkeys(["trajectory_id", *COLUMNS]))
+    rows = tables.frame("trajectories", columns)
+    for label in LABELS:
+        if label.source == "repository.known_by":
+            continue
+        told = [_field(path) for path in label.fields]
+        known = pl.any_horizontal(
+            (
+                value.list.len() > 0
+                if path == "languages"
+                else value.ne_missing("unknown") & value.is_not_null()
+            )
+            for path, value in zip(label.fields, told, strict=True)
+        )
+        source = pl.col(label.source).is_not_null() & (pl.col(label.source) != "none")
+        bad = source & ~known
+        if label.name in ("use_case", "outcome"):
+            bad = source != known
+        what = f"{label.source} does not go with {label.name}"
+        yield from faults("trajectories", rows.filter(bad), what, show=[label.source])
+
+
+def _field(path: str) -> pl.Expr:
+    import polars as pl
+
+    column, _, field = path.partition(".")
+    return pl.col(column).struct.field(field) if field else pl.col(column)
 
 
 def trajectory_ids(tables: Tables) -> Iterator[Fault]:
@@ -146,7 +171,7 @@ def _sha256(text: str) -> str:
 CHECKS = (
     Check(models_listed),
     Check(lists_sorted),
-    Check(use_case_known_by),
+    Check(labels_known_by),
     Check(trajectory_ids),
     Check(tokenizers),
     Check(redactions),

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from msgspec import Raw
 
 MODEL = ("gemini", "model")
+FOLLOWED = 5_000_000  # beyond this a log goes back and forth more often than any person does
 
 
 class Held(NamedTuple):
@@ -39,6 +40,7 @@ class Conversation:
         self.written: list[int] = []  # the context that the steps so far have built
         self.sent = 0  # messages of the lane that a request has held, or answered
         self.changed = False  # the conversation is no longer the context and what came since
+        self.followed = 0  # messages of the conversations that were gone to
         self.summarised = False  # what came since has a message in the model's place
         self.now: list[Held] = []  # the conversation
         self.known: dict[str, Held] = {}
@@ -169,7 +171,8 @@ class Conversation:
     def rewind(self, name: str) -> None:
         """The message of that id and all after it are taken back."""
         self.finish()
-        place = next((at for at, held in enumerate(self.now) if held.id == name), 0)
+        places = range(len(self.now) - 1, -1, -1)
+        place = next((at for at in places if self.now[at].id == name), 0)
         self.now = self.now[:place]
         self.changed = True
 
@@ -194,6 +197,10 @@ class Conversation:
         """Before a request: makes the context what the conversation is. A session that is resumed
         writes its messages anew, which changes nothing."""
         if self.changed:
+            self.followed += len(self.now)
+        if self.followed > FOLLOWED:
+            self.session.lose("branch_not_followed", self.changed)
+        elif self.changed:
             wanted = [number for held in self.now for number in held.numbers]
             if wanted != self.written:
                 self.lane.steps.append(Rebase(self._reason(wanted), self._ranges(wanted)))

@@ -11,7 +11,7 @@ import msgspec
 from msgspec import UNSET
 
 from traj.events import Lane, Message, Rebase, Sampling, Session, Turn
-from traj.sources.chains import Chain, joined, ranges, replaced
+from traj.sources.chains import Branches, Chain, joined, replaced
 from traj.sources.lines import UNDECODABLE, epoch_us
 from traj.sources.pi import content, wire
 from traj.sources.pi.place import EMPTY, START, Place
@@ -32,6 +32,7 @@ class TreeReader:
         self.written: Chain | None = None  # the context that the steps so far have built
         self.messages: list[Message] = []  # of the lane, answers included
         self.reason: str | None = None
+        self.branches = Branches(MAIN)
         self.attempt = 0
         self.sides: dict[str, int] = {}
         self.file = 0
@@ -105,8 +106,13 @@ class TreeReader:
     def _go_there(self) -> None:
         """Makes the context what it is at this place."""
         reason, self.reason = self.reason, None
-        if self.written is not self.here.context:
-            self.lane.steps.append(Rebase(reason, ranges(self.here.context, MAIN)))
+        if self.written is self.here.context:
+            return
+        if (ranges := self.branches.ranges(self.here.context)) is None:
+            self.session.lose("branch_not_followed")
+            self.here = self.here._replace(context=self.written)
+        else:
+            self.lane.steps.append(Rebase(reason, ranges))
             self.written = self.here.context
 
     def _append(self, step: Message | Turn) -> None:
@@ -138,16 +144,14 @@ class TreeReader:
         )
 
     def _message(self, entry: wire.Entry, inner: wire.Inner, time: int | None, line: int) -> None:
-        role = inner.role or ""
+        role, stamp = inner.role or "", content.milliseconds(inner.timestamp)
         if role == "assistant":
             self._answer(entry, inner, time, line)
         elif role == "toolResult":
             content.end_run(self.session, inner, time)
-            stamp = content.milliseconds(inner.timestamp)
             self._append(content.tool_message(inner, stamp or time, self.file, line))
             self._subagents(inner)
         elif role == "user":
-            stamp = content.milliseconds(inner.timestamp)
             text = content.text_of(inner.content)
             self._say(text, stamp or time, line, images=inner.content, by_person=True)
         elif role == "system":
@@ -166,8 +170,8 @@ class TreeReader:
             return
         if inner.exit_code or inner.cancelled or inner.truncated:
             self.session.lose("framing_not_recorded")
-        output = f"```\n{inner.output}\n```" if inner.output else "(no output)"
-        self._say(f"Ran `{inner.command or ''}`\n{output}", time, line, by_person=True)
+        told = f"```\n{inner.output}\n```" if inner.output else "(no output)"
+        self._say(f"Ran `{inner.command or ''}`\n{told}", time, line, by_person=True)
 
     def _answer(self, entry: wire.Entry, inner: wire.Inner, time: int | None, line: int) -> None:
         message = content.answer(self.session, inner, time, self.file, line)
@@ -237,8 +241,7 @@ class TreeReader:
         else:
             first = self.places.get(entry.first_kept_entry_id or "")
         if first is None:
-            if entry.first_kept_entry_id != entry.id:
-                self.session.lose("compaction_history_unknown")
+            self.session.lose("compaction_history_unknown", entry.first_kept_entry_id != entry.id)
             return []
         numbers: list[int] = []
         place = self.here.parent
@@ -254,12 +257,10 @@ class TreeReader:
     def _edit(self, entry: wire.Entry, time: int | None, line: int) -> None:
         """One earlier message is left out from here on, or says something else."""
         target = self.places.get(entry.target_id or "")
-        if target is None:
-            self.session.lose("item:context_edit")
-            return
+        self.session.lose("item:context_edit", target is None)
+        if target is None or target.number is None:
+            return  # nobody, or a failed answer, which is never sent again
         old = target.number
-        if old is None:
-            return  # a failed answer, which is never sent again
         new: int | None = None
         if entry.replacement is not None:
             told = entry.replacement.content

@@ -13,7 +13,7 @@ import re
 from msgspec import structs
 
 from traj.events import Lane, Message, Rebase, Session, ToolRun, Turn
-from traj.sources.chains import Chain, joined, ranges
+from traj.sources.chains import Branches, Chain, joined
 from traj.sources.lines import epoch_us
 from traj.sources.qwen_code import content, wire
 from traj.sources.qwen_code.requests import Answer, Figures, Ledger, Told
@@ -65,6 +65,7 @@ class Conversation:
         self.reason: str | None = None
         self.count = 0
         self.waiting: dict[Figures, int] = {}  # turns without telemetry
+        self.branches = Branches(index)
         self.attempt = 0
         self.known: dict[Key, int] = {}
         self.answer: Answer | None = None
@@ -135,7 +136,12 @@ class Conversation:
     def _append(self, step: Message | Turn) -> None:
         reason, self.reason = self.reason, None
         if self.written is not self.here:
-            self.lane.steps.append(Rebase(reason, ranges(self.here, self.index)))
+            ranges = self.branches.ranges(self.here)
+            if ranges is None:
+                self.session.lose("branch_not_followed")
+                self.here = self.written
+            else:
+                self.lane.steps.append(Rebase(reason, ranges))
         message = step.answer if isinstance(step, Turn) else step
         self.lane.steps.append(step)
         if message is not None:

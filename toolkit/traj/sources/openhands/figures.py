@@ -1,0 +1,112 @@
+"""What OpenHands notes of requests beside its events: tokens and latency by response id, or sums
+that grow as requests are answered."""
+
+from __future__ import annotations
+
+from collections.abc import Container
+from itertools import islice
+
+from msgspec import Struct, field
+
+from traj.events import Usage
+from traj.sources.openhands import wire
+from traj.sources.raw_responses import MEANING, sound
+
+_SUMMED = (
+    *("prompt_tokens", "completion_tokens", "cache_read_tokens"),
+    *("cache_write_tokens", "reasoning_tokens"),
+)
+
+
+def usage(told: wire.TokenUsage, *, whole: bool = True) -> Usage:
+    """The schema's figures of one request."""
+    found = MEANING.usage(
+        told.prompt_tokens,
+        told.cache_read_tokens,
+        told.completion_tokens,
+        written_tokens=told.cache_write_tokens,
+        reasoning_tokens=told.reasoning_tokens,
+        whole=whole,
+    )
+    return sound(found)
+
+
+class Noted(Struct):
+    """A request of which only the figures are known."""
+
+    response_id: str | None = None
+    model: str | None = None
+    usage: Usage = Usage()
+    took_us: int | None = None
+    condenser: bool = False
+
+
+class Figures(Struct):
+    """Requests' figures by response id, and the order in which they were answered."""
+
+    usages: dict[str, wire.TokenUsage] = field(default_factory=dict)
+    took_us: dict[str, int] = field(default_factory=dict)
+    order: dict[str, int] = field(default_factory=dict)  # ids with their places
+    given: int = 0  # places up to which `before` has told
+    sums: dict[str, wire.TokenUsage] = field(default_factory=dict)
+    pending: list[Noted] = field(default_factory=list)
+
+    def add(self, metrics: wire.Metrics) -> None:
+        """Takes a model's list of requests."""
+        for one in metrics.token_usages:
+            if one.response_id:
+                self.usages.setdefault(one.response_id, one)
+        for late in metrics.response_latencies:
+            if late.response_id and late.latency is not None:
+                self.took_us.setdefault(late.response_id, round(late.latency * 1e6))
+        listed = [late.response_id for late in metrics.response_latencies]
+        listed += [one.response_id for one in metrics.token_usages]
+        for name in listed:
+            if name:
+                self.order.setdefault(name, len(self.order))
+
+    def snapshot(self, metrics: dict[str, wire.Metrics]) -> None:
+        """Takes sums as they are now: what was added is a request's, where it is one's."""
+        for name, one in metrics.items():
+            now = one.accumulated_token_usage
+            if now is None:
+                continue
+            before = self.sums.get(name, wire.TokenUsage())
+            self.sums[name] = now
+            added = {key: _less(getattr(now, key), getattr(before, key)) for key in _SUMMED}
+            if not added["prompt_tokens"] and not added["completion_tokens"]:
+                continue
+            both = (added["prompt_tokens"] or 0) + (added["completion_tokens"] or 0)
+            single = now.per_turn_token in (None, 0, both)
+            found = usage(wire.TokenUsage(**added), whole=single)
+            self.pending.append(Noted(None, now.model, found, condenser="condenser" in name))
+
+    def of(self, response_id: str) -> Noted | None:
+        """What is known of a response by its id."""
+        told = self.usages.get(response_id)
+        if told is None and response_id not in self.took_us:
+            return None
+        return Noted(
+            response_id,
+            told.model if told else None,
+            usage(told) if told else Usage(),
+            self.took_us.get(response_id),
+        )
+
+    def take(self, *, condenser: bool) -> tuple[Noted | None, list[Noted]]:
+        """The newest noted request of its kind, and those before it that nothing came of."""
+        mine = [one for one in self.pending if one.condenser == condenser]
+        self.pending = [one for one in self.pending if one.condenser != condenser]
+        return (mine[-1], mine[:-1]) if mine else (None, [])
+
+    def before(self, response_id: str | None, claimed: Container[str]) -> list[str]:
+        """Ids that were answered before this one, and that no event names; each is given once. All
+        that are left, for None."""
+        at = len(self.order) if response_id is None else self.order.get(response_id, -1)
+        ids = list(islice(self.order, self.given, max(at, self.given)))
+        self.given = max(self.given, at + 1)
+        return [one for one in ids if one not in claimed]
+
+
+def _less(now: int | None, before: int | None) -> int | None:
+    return None if now is None else max(0, now - (before or 0))
