@@ -250,12 +250,54 @@ def scrub_tables(result: dict[str, Any]) -> str:
     )
 
 
+def sources_tables(result: dict[str, Any]) -> str:
+    """What `sources.py` found."""
+    rows, lost = [], []
+    for name, one in result["formats"].items():
+        usage, turns = one["usage"], one["turns"]
+        rows.append(
+            [
+                f"`{name}`",
+                one["files"],
+                one["sessions"],
+                f"{one['bytes'] / 1e6:.2f}",
+                turns,
+                one["tool_calls"],
+                _percent(usage.get("reported", 0), turns),
+                _percent(usage.get("partial", 0), turns),
+                _percent(turns - one["clocks"].get("none", 0), turns),
+                _percent(one["timed_calls"], one["tool_calls"]),
+                f"{one['read_megabytes_per_s']:.0f}",
+                f"{one['build_megabytes_per_s']:.0f}",
+            ]
+        )
+        kinds = ", ".join(f"{kind} {count}" for kind, count in one["losses"].items())
+        lost.append([f"`{name}`", kinds or "none"])
+    heads = ["format", "files", "sessions", "MB", "turns", "tool calls"]
+    heads += ["usage whole", "partial", "turns timed", "calls timed", "read MB/s", "with build"]
+    refused = [[reason, count] for reason, count in result["refused"].items()]
+    sections = [
+        _machine(result),
+        table(heads, rows),
+        "Losses, by kind (schema/README.md says what each means):",
+        table(["format", "losses"], lost),
+        "Files that were not taken, and why:",
+        table(["reason", "files"], refused),
+    ]
+    return "\n\n".join(sections) + "\n"
+
+
+def _percent(part: int, whole: int) -> str:
+    return f"{part / whole:.0%}" if whole else "-"
+
+
 TABLES = {
     "record": record_tables,
     "peers": peer_tables,
     "export": export_tables,
     "real_engine": engine_tables,
     "scrub": scrub_tables,
+    "sources": sources_tables,
 }
 
 

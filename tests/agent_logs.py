@@ -84,7 +84,7 @@ def survives(path: Path, only: str) -> None:
     whole = path.read_bytes()
     colons = [at for at in range(len(whole)) if whole[at : at + 1] == b":"]
     counter = Counter(open_tokenizer())
-    # A document that is cut off and has a figure beyond 64 bits: documents.read cannot close it yet.
+    # documents.read cannot close a document yet that is cut off and has a figure beyond 64 bits.
     values = VALUES[:-1] if path.suffix == ".json" else VALUES
     place = st.integers(0, len(whole) - 1)
     flips = st.lists(st.tuples(place, st.integers(0, 255)), max_size=6)

@@ -194,7 +194,7 @@ class ByLiteLLM:
                     litellm_session_id=f"conversation-{KIND}",
                 )
             except Exception as error:
-                print(type(error), file=sys.stderr)
+                print(repr(error)[:300], file=sys.stderr)
                 time.sleep(0.2)
             else:
                 time.sleep(0.05)  # payloads are written on a thread

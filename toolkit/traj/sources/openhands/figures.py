@@ -4,7 +4,6 @@ that grow as requests are answered."""
 from __future__ import annotations
 
 from collections.abc import Container
-from itertools import islice
 
 from msgspec import Struct, field
 
@@ -46,7 +45,8 @@ class Figures(Struct):
 
     usages: dict[str, wire.TokenUsage] = field(default_factory=dict)
     took_us: dict[str, int] = field(default_factory=dict)
-    order: dict[str, int] = field(default_factory=dict)  # ids with their places
+    listed: list[str] = field(default_factory=list)  # ids as they were answered
+    places: dict[str, int] = field(default_factory=dict)  # of them
     given: int = 0  # places up to which `before` has told
     sums: dict[str, wire.TokenUsage] = field(default_factory=dict)
     pending: list[Noted] = field(default_factory=list)
@@ -62,8 +62,9 @@ class Figures(Struct):
         listed = [late.response_id for late in metrics.response_latencies]
         listed += [one.response_id for one in metrics.token_usages]
         for name in listed:
-            if name:
-                self.order.setdefault(name, len(self.order))
+            if name and name not in self.places:
+                self.places[name] = len(self.listed)
+                self.listed.append(name)
 
     def snapshot(self, metrics: dict[str, wire.Metrics]) -> None:
         """Takes sums as they are now: what was added is a request's, where it is one's."""
@@ -102,10 +103,17 @@ class Figures(Struct):
     def before(self, response_id: str | None, claimed: Container[str]) -> list[str]:
         """Ids that were answered before this one, and that no event names; each is given once. All
         that are left, for None."""
-        at = len(self.order) if response_id is None else self.order.get(response_id, -1)
-        ids = list(islice(self.order, self.given, max(at, self.given)))
+        at = len(self.listed) if response_id is None else self.places.get(response_id, -1)
+        ids = self.listed[self.given : max(at, self.given)]
         self.given = max(self.given, at + 1)
         return [one for one in ids if one not in claimed]
+
+    def next(self, claimed: Container[str]) -> str | None:
+        """The id that was answered next, if no event names it."""
+        if self.given >= len(self.listed) or self.listed[self.given] in claimed:
+            return None
+        self.given += 1
+        return self.listed[self.given - 1]
 
 
 def _less(now: int | None, before: int | None) -> int | None:

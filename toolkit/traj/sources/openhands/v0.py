@@ -18,7 +18,7 @@ from traj.sources.lines import epoch_us
 from traj.sources.openhands import wire
 from traj.sources.openhands.figures import Figures, Noted
 from traj.sources.openhands.talk import Talk, end_run, offset_us, told
-from traj.sources.requests.pieces import NOTHING, fit, json_text
+from traj.sources.requests.pieces import fit, json_text
 
 _SILENT = frozenset(("null", "agent_state_changed", "recall", "user_rejected"))
 # How answers were written before calls were.
@@ -49,9 +49,7 @@ class Reader:
         self.claimed: set[str] = set()
         self.numbers: dict[int, int] = {}  # messages of the main agent's events, by event id
         self.calls: dict[int, str] = {}  # call ids by the action's event id
-        self.results: set[str] = set()
         self.asked_us: int | None = None  # since when permission is awaited
-        self.delegations: list[str] = []
         self.answered = False
 
     def read(self, events: Sequence[tuple[int, int, wire.Event]]) -> None:
@@ -72,7 +70,7 @@ class Reader:
         for file, line, event in events:
             self._event(event, file, line)
         for one in self.figures.before(None, self.claimed):
-            self._lost(one, None)
+            self._lost(one)
 
     def _event(self, event: wire.Event, file: int, line: int) -> None:
         time = epoch_us(event.timestamp)
@@ -147,7 +145,8 @@ class Reader:
         line: int,
     ) -> None:
         answered = raw_responses.answered(call.model_response)
-        self._before(response_id, time)
+        for one in self.figures.before(response_id, self.claimed):
+            self._lost(one)
         noted = (self.figures.of(response_id) if response_id else None) or Noted(response_id)
         message = answered.message
         if message is not None:
@@ -172,23 +171,11 @@ class Reader:
         if tag is not None and event.source is None:
             text = f"{text or ''}\n<{tag}>\n{told_what or ''}\n</{tag}>"
             self.session.lose("text_action")
-        # Requests that no event names: the next of them is this one.
-        names = self.figures.before(None, self.claimed) if self._unnamed() else []
-        for one in names[1:]:
-            self._lost(one, None)
-        noted = (self.figures.of(names[0]) if names else None) or Noted()
+        name = self.figures.next(self.claimed)
+        noted = (self.figures.of(name) if name else None) or Noted(name)
         said = Message("assistant", text or None, time_us=time, file=file, line=line)
         turn = replace(self._turn(noted, time, file, line), answer=said)
         self._answer(event, turn)
-
-    def _unnamed(self) -> bool:
-        """Whether no event after this has a response's id, so that what is left is this one's."""
-        return all(one in self.done for one in self.claimed)
-
-    @property
-    def done(self) -> set[str]:
-        """Ids of responses that are turns already."""
-        return {one for talk in self.talks for one in talk.answers}
 
     def _answer(self, event: wire.Event, turn: Turn) -> None:
         self.answered = True
@@ -218,11 +205,7 @@ class Reader:
             line=line,
         )
 
-    def _before(self, response_id: str | None, time: int | None) -> None:
-        for one in self.figures.before(response_id, self.claimed):
-            self._lost(one, time)
-
-    def _lost(self, response_id: str, _time: int | None) -> None:
+    def _lost(self, response_id: str) -> None:
         """A request of whose answer no event tells: it could not be used, or made a summary."""
         noted = self.figures.of(response_id) or Noted(response_id)
         self.talk.answer(self._turn(noted, None, 0, None))
