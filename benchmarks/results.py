@@ -267,6 +267,7 @@ def sources_tables(result: dict[str, Any]) -> str:
                 _percent(usage.get("partial", 0), turns),
                 _percent(turns - one["clocks"].get("none", 0), turns),
                 _percent(one["timed_calls"], one["tool_calls"]),
+                f"{one['timed_bytes'] / 1e3:.0f}",
                 f"{one['read_megabytes_per_s']:.0f}",
                 f"{one['build_megabytes_per_s']:.0f}",
             ]
@@ -274,7 +275,7 @@ def sources_tables(result: dict[str, Any]) -> str:
         kinds = ", ".join(f"{kind} {count}" for kind, count in one["losses"].items())
         lost.append([f"`{name}`", kinds or "none"])
     heads = ["format", "files", "sessions", "MB", "turns", "tool calls"]
-    heads += ["usage whole", "partial", "turns timed", "calls timed", "read MB/s", "with build"]
+    heads += ["usage whole", "partial", "turns timed", "calls timed", "timed KB", "read MB/s", "with build"]
     refused = [[reason, count] for reason, count in result["refused"].items()]
     sections = [
         _machine(result),

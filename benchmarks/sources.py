@@ -1,6 +1,6 @@
 """Every session format over real files: what is found in them, how exact it is, and how fast.
 
-    python -m benchmarks.sources --json benchmarks/results/sources.json ../shared/corpus ../shared/captures
+    python -m benchmarks.sources ../shared/corpus ../shared/captures --json results.json
 
 All files below the given folders are taken as `traj record` would take them. What it refuses is
 listed with the reason. Exactness is counted by turn: usage whole, partial or unknown; the clock of
@@ -43,12 +43,8 @@ def seen(folders: list[Path]) -> dict[str, Any]:
     refused = [(str(path.name), reason) for path, reason in found.refused]
     formats = {}
     for name, sessions in sorted(by_format.items()):
-        tally, losses, clocks, usage = (
-            Counter[str](),
-            Counter[str](),
-            Counter[str](),
-            Counter[str](),
-        )
+        tally, losses = Counter[str](), Counter[str]()
+        clocks, usage = Counter[str](), Counter[str]()
         for session in sessions:
             try:
                 built = build(session.read(), tokens, "benchmark")
@@ -81,6 +77,7 @@ def seen(folders: list[Path]) -> dict[str, Any]:
 
 def speed(sessions: list[SessionFiles], work: Callable[[SessionFiles], object]) -> float:
     """Megabytes a second, over all sessions in turn."""
+    work(sessions[0])
     begun = time.perf_counter()
     done = 0
     while time.perf_counter() - begun < SECONDS:

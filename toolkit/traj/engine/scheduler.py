@@ -86,16 +86,15 @@ class Engine:
         assert self.ends_ps is None
         self._begun_ps = now_ps
         self._drop_aborted()
-        preempted = self._grow()
+        self._grow()
         self._prefills.clear()
         budget = self.parameters.max_batched_tokens - self._decoding
         if self._partial is not None:
             budget -= self._prefill(self._partial, budget)
-        if not preempted:
-            while self.waiting and not self._blocked and self._partial is None and budget:
-                admitted = self._admit()
-                if admitted is None:
-                    break
+        # Whoever lost its blocks just now does not fit: it would have kept them.
+        while self.waiting and not self._blocked and self._partial is None and budget:
+            admitted = self._admit()
+            if admitted is not None:
                 budget -= self._prefill(admitted, budget)
         if self.running:
             self._series = self._cost()
@@ -146,8 +145,6 @@ class Engine:
         count = self._ends[0][0] - self.ticks
         if most is not None:
             count = min(count, most)
-        if self.waiting and not self._blocked:
-            return 1
         room = self._room()
         if self._decoding * (1 + (count - 1) // self.parameters.block_tokens) <= room:
             return count
@@ -174,13 +171,12 @@ class Engine:
         if over > 0:
             self.cache.evict(over)
 
-    def _grow(self) -> bool:
-        """Gives those their block who begin one in this step. Whether somebody had to make room."""
-        phase, before = self.ticks % self.parameters.block_tokens, self.preemptions
+    def _grow(self) -> None:
+        """Gives those their block who begin one in this step; who came last makes room for it."""
+        phase = self.ticks % self.parameters.block_tokens
         while self._phases[phase] > self._room():
             self._preempt(next(reversed(self.running)))
         self._grow_by(self._phases[phase])
-        return self.preemptions > before
 
     def _admit(self) -> Progress | None:
         """Lets in who waits longest, if there is room."""
