@@ -275,7 +275,8 @@ def sources_tables(result: dict[str, Any]) -> str:
         kinds = ", ".join(f"{kind} {count}" for kind, count in one["losses"].items())
         lost.append([f"`{name}`", kinds or "none"])
     heads = ["format", "files", "sessions", "MB", "turns", "tool calls"]
-    heads += ["usage whole", "partial", "turns timed", "calls timed", "timed KB", "read MB/s", "with build"]
+    heads += ["usage whole", "partial", "turns timed", "calls timed"]
+    heads += ["timed KB", "read MB/s", "with build"]
     refused = [[reason, count] for reason, count in result["refused"].items()]
     sections = [
         _machine(result),

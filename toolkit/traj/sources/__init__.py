@@ -43,6 +43,7 @@ SOURCES = {
     "hermes": "traj.sources.hermes",
     "gemini_cli": "traj.sources.gemini_cli",
     "mini_swe_agent": "traj.sources.mini_swe_agent",
+    "openhands": "traj.sources.openhands",
     "openhands_llm_log": "traj.sources.openhands_llm_log",
     "opencode": "traj.sources.opencode",
     "pi": "traj.sources.pi",

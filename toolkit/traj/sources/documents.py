@@ -7,6 +7,7 @@ each of those by itself, so that one bad item costs itself and not the session.
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -85,5 +86,5 @@ def _whole(path: Path, data: bytes, session: Session) -> bytes:
         except ValueError:
             raise SourceError(f"{path}: not JSON: {error}") from None
         session.lose("truncated_document")
-        return orjson.dumps(found)
+        return json.dumps(found).encode()  # which takes integers of any size
     return data

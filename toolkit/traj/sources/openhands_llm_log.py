@@ -24,6 +24,7 @@ from traj.sources.located import Located
 from traj.sources.requests import Answered, Asked, Exchange, chain, chat
 from traj.sources.requests import asked as asked_by
 from traj.sources.requests.pieces import NOTHING, fit, json_text
+from traj.sources.requests.pieces import parts as parts_of
 
 NAME = "openhands_llm_log"
 ABOUT = About(
@@ -80,6 +81,11 @@ class _Options(Struct):
     stream: bool | None = None
 
 
+class _Tool(Struct):
+    function: Raw = NOTHING
+    parameters: Raw = NOTHING
+
+
 class _Failure(Struct):
     type: str | None = None
 
@@ -102,7 +108,7 @@ _DECODER = msgspec.json.Decoder(_Log)
 
 
 def locate(path: Path, head: Head) -> list[Located]:
-    """Recognises one request by its keys, and in large files by the end; empty for anything else."""
+    """Recognises a request by its keys, and in large files by the end; empty for anything else."""
     found = head.document
     if not isinstance(found, dict) or not found.keys() <= _KEYS:
         return []
@@ -181,7 +187,7 @@ def _exchange(session: Session, log: _Log, file: int) -> Exchange:
 
 def _asked(log: _Log, *, has_tools: bool) -> Asked:
     options = fit(log.kwargs, _Options) or _Options()
-    tools = json_text(log.tools) or json_text(options.tools)
+    tools = _declared(log.tools) or _declared(options.tools)
     limits = (options.max_completion_tokens, options.max_tokens, options.max_output_tokens)
     sampling = Sampling(
         next((limit for limit in limits if limit is not None), None),
@@ -196,3 +202,10 @@ def _asked(log: _Log, *, has_tools: bool) -> Asked:
     else:
         found = Asked(raw_responses.CHAT, messages=chat.messages(log.messages))
     return replace(found, tools=tools if has_tools else None, sampling=sampling)
+
+
+def _declared(raw: Raw) -> str | None:
+    """Tools as the request had them; newer logs have the agent's own notes of them instead."""
+    listed = parts_of(raw, _Tool)
+    sent = any(bytes(one.function) or bytes(one.parameters) for one in listed)
+    return json_text(raw) if sent else None

@@ -76,7 +76,8 @@ def _is_own(line: dict[str, Any]) -> bool:
         message = line.get("message")
         return isinstance(message, dict) and "parts" not in message and "sessionId" in line
     if kind == "system":
-        return "sessionId" in line and "uuid" in line and "systemPayload" not in line
+        other = "systemPayload" in line or "message" in line  # Qwen Code's
+        return "sessionId" in line and "uuid" in line and not other
     return (kind == "summary" and "leafUuid" in line) or (kind in _OWN[1:] and len(line) > 1)
 
 

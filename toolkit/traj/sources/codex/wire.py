@@ -173,7 +173,7 @@ def text_of(raw: Raw) -> str | None:
         texts = [part.text for part in parts if part.text is not None]
         if texts:
             return "\n".join(texts)
-    return data.decode()
+    return data.decode("utf-8", "replace")  # msgspec does not look into what stays raw
 
 
 def nested(raw: Raw, *keys: str) -> Any:

@@ -9,12 +9,10 @@ parent's; what an agent server sends is a stream of the same events.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
-
-import msgspec
 
 from traj.errors import SourceError
 from traj.events import Lane, Session, SourceFile
@@ -47,6 +45,7 @@ ABOUT = About(
 )
 _KINDS = ("Event", "Condensation", "CondensationRequest", "Observation")
 _EVENTS = "events"
+_V0, _SDK, _STATE = "v0", "sdk", "state"  # what a file of a conversation's folder is
 
 
 def locate(path: Path, head: Head) -> list[Located]:
@@ -66,17 +65,16 @@ def locate(path: Path, head: Head) -> list[Located]:
     found = head.document
     if isinstance(found, list) and found and _is_v0(found[0]):
         if path.parent.name == "event_cache":
-            raise SourceError(f"{path}: a page of events that stand in files of their own beside it")
+            raise SourceError(
+                f"{path}: a page of events that stand in files of their own beside it"
+            )
         return [Located(path, NAME, _beginning(found[0]))]
     if not isinstance(found, dict):
         return []
-    if _is_v0(found):
-        return [_part(path, path.parent.parent if path.parent.name == _EVENTS else path.parent)]
-    if _is_sdk(found):
-        return [_part(path, path.parent.parent if path.parent.name == _EVENTS else path.parent)]
-    if {"id", "agent", "workspace", "persistence_dir"} <= found.keys():
-        return [_part(path, path.parent)]
-    return []
+    kind = _V0 if _is_v0(found) else _SDK if _is_sdk(found) else ""
+    if not kind and {"id", "agent", "workspace", "persistence_dir"} <= found.keys():
+        kind = _STATE
+    return [_part(path, kind)] if kind else []
 
 
 def _is_row(row: dict[str, Any]) -> bool:
@@ -113,13 +111,14 @@ def _beginning(event: dict[str, Any]) -> str:
     return hashlib.sha256((told + said).encode("utf-8", "replace")).hexdigest()[:32]
 
 
-def _part(path: Path, conversation: Path) -> Located:
+def _part(path: Path, kind: str) -> Located:
     """A file of a conversation's folder: its own, or below its parent's."""
-    name = conversation.name
-    above = conversation.parent
-    if above.name != "subagents":
-        return Located(path, NAME, name, part=path.name)
-    return Located(path, NAME, name, part=f"{name}/{path.name}", parent=above.parent.name)
+    folder = path.absolute().parent
+    if folder.name == _EVENTS:
+        folder = folder.parent
+    above = folder.parent
+    parent = above.parent.name if above.name == "subagents" else None
+    return Located(path, NAME, folder.name, part=f"{kind} {folder.name}/{path.name}", parent=parent)
 
 
 @lru_cache(maxsize=8)
@@ -210,18 +209,46 @@ def _read_parts(session: Session, session_id: str, parts: Sequence[Located]) -> 
         old: list[tuple[int, int, wire.Event]] = []
         new: list[tuple[int, int, wire.SdkEvent]] = []
         for part in own:
-            file = len(session.files)
-            whole = documents.read(part.path, _ANY, session)
-            raw = msgspec.json.encode(whole)
-            if whole.kind is not None:
-                new.append((file, 1, wire.SDK_EVENT.decode(raw)))
-            elif whole.agent is not None:
-                state = wire.BASE_STATE.decode(raw)
+            file, kind = len(session.files), (part.part or "").partition(" ")[0]
+            if kind == _STATE:
+                state = documents.read(part.path, wire.BASE_STATE, session)
+            elif kind == _V0:
+                old.append((file, 1, documents.read(part.path, wire.EVENT, session)))
             else:
-                old.append((file, 1, wire.EVENT.decode(raw)))
+                new.append((file, 1, documents.read(part.path, wire.SDK_EVENT, session)))
         if old:
             old.sort(key=lambda one: one[2].id or 0)
             v0.Reader(session, wire.Row()).read(old)
-        else:
+        if new or not old:
             readers.append(_conversation(session, state, new))
     _tie(session, readers)
+
+
+def _conversation(
+    session: Session, state: wire.BaseState, events: Sequence[tuple[int, int, wire.SdkEvent]]
+) -> SdkReader:
+    lane = Lane("subagent" if session.lanes else "main")
+    session.lanes.append(lane)
+    reader = SdkReader(session, lane, len(session.lanes) - 1, state)
+    for _, _, event in events:
+        reader.claim(event)
+    for file, line, event in events:
+        reader.file = file
+        reader.event(event, line)
+    reader.finish()
+    return reader
+
+
+def _tie(session: Session, readers: Sequence[SdkReader]) -> None:
+    """Sub-agents to the calls that gave them their task, and summaries behind all lanes."""
+    asked = {text: call for reader in readers for text, call in reader.prompts.items()}
+    for reader in readers:
+        if reader.first_us is not None:
+            before = session.started_us
+            session.started_us = reader.first_us if before is None else min(before, reader.first_us)
+        lane = reader.talk.lane
+        if lane.kind == "subagent":
+            call = asked.get(reader.task or "")
+            lane.spawned_by = lane.joined_by = call
+            session.lose("subagent_without_call", call is None)
+    session.lanes += [reader.side.lane for reader in readers if reader.side is not None]

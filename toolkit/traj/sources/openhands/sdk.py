@@ -187,9 +187,7 @@ class SdkReader:
     ) -> Turn:
         start = None if time is None or noted.took_us is None else time - noted.took_us
         llm = self.llm
-        sampling = Sampling(
-            llm.max_output_tokens, llm.temperature, llm.top_p, llm.reasoning_effort
-        )
+        sampling = Sampling(llm.max_output_tokens, llm.temperature, llm.top_p, llm.reasoning_effort)
         calls = answer is not None and bool(answer.tool_calls)
         return Turn(
             answer,
@@ -249,7 +247,9 @@ class SdkReader:
     ) -> None:
         """The request that made a summary: its prompt retells events, and is in no log."""
         if self.side is None:
-            lane = Lane("side", f"{_SUMMARIES} {self.talk.index}" if self.talk.index else _SUMMARIES)
+            lane = Lane(
+                "side", f"{_SUMMARIES} {self.talk.index}" if self.talk.index else _SUMMARIES
+            )
             self.side = Talk(self.session, lane, -1)
         noted.response_id = event.llm_response_id
         said = Message("assistant", event.summary, time_us=time, file=self.file, line=line)

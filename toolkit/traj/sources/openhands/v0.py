@@ -185,9 +185,7 @@ class Reader:
 
     def _turn(self, noted: Noted, time: int | None, file: int, line: int | None) -> Turn:
         llm = self.llm
-        sampling = Sampling(
-            llm.max_output_tokens, llm.temperature, llm.top_p, llm.reasoning_effort
-        )
+        sampling = Sampling(llm.max_output_tokens, llm.temperature, llm.top_p, llm.reasoning_effort)
         start = None if time is None or noted.took_us is None else time - noted.took_us
         return Turn(
             None,
