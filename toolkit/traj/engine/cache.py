@@ -11,7 +11,7 @@ itself:
 - a block is held once: who computed one that is there by then uses that one.
 
 Since a sequence uses all blocks before one that it uses, only the ends of the tree's branches can
-be next to go: they wait in a heap by their last use, and who loses its last branch joins them.
+be next to go: they wait in a heap by their last use, and what loses its last branch joins them.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Stretch:
         self.length = length
         self.branches: dict[int, Stretch] = {}  # by their first block
         self.locks = 0  # sequences that end here, and branches that are locked
-        self.used = 0  # when a sequence that ends here last left; of branches gone as well
+        self.used = 0  # when a sequence that ends here last left
 
 
 class Found(NamedTuple):
@@ -127,7 +127,7 @@ class PrefixCache:
         assert parent is not None
         del parent.branches[stretch.ids[0]]
         self._stretches -= 1
-        parent.used = max(parent.used, stretch.used)
+        # What went was the least recently used of all: its parent is next, however old its own use.
         if parent is not self.root and not parent.locks and not parent.branches:
             self._offer(parent)
 

@@ -17,7 +17,7 @@ from msgspec import Raw
 
 from traj.errors import SourceError
 from traj.events import Session, SourceFile
-from traj.sources.lines import UNDECODABLE, T, lenient
+from traj.sources.lines import UNDECODABLE, T, is_text, lenient, repaired
 
 _LIST = msgspec.json.Decoder(list[Raw])
 
@@ -71,7 +71,7 @@ def _bytes(path: Path, session: Session) -> bytes:
     except OSError as error:
         raise SourceError(f"{path}: {error.strerror or error}") from None
     session.files.append(SourceFile(path.name, hashlib.sha256(data).hexdigest(), len(data)))
-    return data
+    return data if is_text(data) else repaired(data, session)
 
 
 def _whole(path: Path, data: bytes, session: Session) -> bytes:

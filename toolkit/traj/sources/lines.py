@@ -108,6 +108,8 @@ def read(
     try:
         for block in counted.blocks():
             lines = block.split(b"\n")
+            if not is_text(block):
+                lines = [line if is_text(line) else repaired(line, session) for line in lines]
             last = lines.pop()
             for line in lines:
                 number += 1
@@ -126,6 +128,21 @@ def read(
     except OSError as error:
         raise SourceError(f"{path}: {error.strerror or error}") from None
     session.files.append(counted.file())
+
+
+def is_text(data: bytes) -> bool:
+    """Whether bytes are UTF-8. msgspec does not look at what it leaves raw."""
+    try:
+        data.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def repaired(data: bytes, session: Session) -> bytes:
+    """Bytes as UTF-8, with U+FFFD for what is none; counted once as `invalid_utf8`."""
+    session.lose("invalid_utf8")
+    return data.decode("utf-8", "replace").encode()
 
 
 class _Counted:
@@ -174,10 +191,8 @@ def lenient(line: bytes, decoder: msgspec.json.Decoder[T], session: Session) -> 
     line = line.strip()
     if not line:
         return None
-    text = line.decode("utf-8", "replace")
-    session.lose("invalid_utf8", text.count(_UNKNOWN) > line.count(_UNKNOWN.encode()))
     try:
-        value = json.loads(text)  # takes lone surrogates, which the fast decoders refuse
+        value = json.loads(line)  # takes lone surrogates, which the fast decoders refuse
     except (ValueError, RecursionError):
         session.lose("malformed_line")
         return None

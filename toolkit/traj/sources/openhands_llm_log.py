@@ -1,7 +1,7 @@
 """OpenHands' completion logs: a folder of `<model>-<time>.json`, each one request and its answer.
 
-A session is the requests of one folder that begin alike: with the same words of the person, or the
-same conversation's name. Prompts tell main agent, sub-agents and summaries apart.
+A session is the requests that name the same conversation; where they name none, those of one folder
+that begin with the same words, so that sub-agents and summaries are sessions of their own.
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ ABOUT = About(
     seen="real sessions",
     lacks=(
         "when the first token came",
+        "whose sub-agents and summaries they are, where requests do not name a conversation",
         "tool calls where they are text of the answer (models without function calling)",
         "how tools ended",
         "the beginning of a request in logs of version 0",
@@ -140,8 +141,11 @@ def _session_id(path: Path, found: dict[str, Any], asked: list[Any]) -> str:
     ):
         if metadata is not None and metadata.session_id:
             return metadata.session_id
-    said = [one for one in asked if isinstance(one, dict) and one.get("role") == "user"]
-    beginning = repr((path.parent.name, said[:1]))
+    users = (one for one in asked if isinstance(one, dict) and one.get("role") == "user")
+    said: object = next(users, {}).get("content")
+    if isinstance(said, list):  # a summary may come behind the person's words, in one message
+        said = next((one.get("text") for one in said if isinstance(one, dict)), None)
+    beginning = repr((path.absolute().parent.name, said))
     return hashlib.sha256(beginning.encode("utf-8", "replace")).hexdigest()[:32]
 
 
@@ -171,6 +175,8 @@ def _exchange(session: Session, log: _Log, file: int) -> Exchange:
         calls = raw_responses.answered(called).message
         session.lose("text_action", len(calls.tool_calls) if calls else 0)
     answered = raw_responses.answered(said)
+    if as_text and answered.usage.source == "none":
+        answered = replace(answered, usage=raw_responses.answered(called).usage)
     failure = fit(log.error, _Failure)
     if failure is not None:
         answered = Answered(error=failure.type or "error")

@@ -140,7 +140,9 @@ class BundleReader:
         reason = (finish.reason if finish is not None else None) or (info.finish if last else None)
         api = content.APIS.get(info.provider_id or "", "unknown")
         return Turn(
-            content.answer(step, content.microseconds(end), self.file, line),
+            content.answer(
+                step, content.microseconds(end), self.file, line, is_whole=status == "ok"
+            ),
             api,
             info.model_id,
             response_id=_response(info, number),

@@ -89,8 +89,10 @@ def attachment(file: wire.File | wire.Part | wire.Piece) -> Attachment:
     return Attachment(file.mime, hashlib.sha256(payload).hexdigest(), len(payload))
 
 
-def answer(parts: Sequence[wire.Part], time: int | None, file: int, line: int) -> Message | None:
-    """The parts of one answer as a message; None where they say nothing."""
+def answer(
+    parts: Sequence[wire.Part], time: int | None, file: int, line: int, *, is_whole: bool = False
+) -> Message | None:
+    """The parts of one answer as a message; None where they say nothing, unless that was all."""
     texts = [p.text for p in parts if p.type == "text" and p.text and not p.ignored]
     thoughts = [p.text for p in parts if p.type == "reasoning" and p.text]
     calls = tuple(
@@ -98,7 +100,7 @@ def answer(parts: Sequence[wire.Part], time: int | None, file: int, line: int) -
         for p in parts
         if p.type == "tool" and p.state is not None and (name := p.call_id or p.id)
     )
-    if not (texts or thoughts or calls):
+    if not (texts or thoughts or calls or is_whole):
         return None
     return Message(
         "assistant",

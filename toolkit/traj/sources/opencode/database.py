@@ -122,7 +122,8 @@ def _measured(path: Path, session_id: str, kept: wire.KeptSession) -> SourceFile
     digest = hashlib.sha256(repr((session_id, head.parent_id, head.title, head.version)).encode())
     size = 0
     for message in kept.messages:
-        for text in (message.id.encode(), message.head, *(message.parts or ())):
+        digest.update(message.id.encode())
+        for text in (message.head, *(message.parts or ())):
             digest.update(len(text).to_bytes(8, "little"))
             digest.update(text)
             size += len(text)

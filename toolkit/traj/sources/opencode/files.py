@@ -66,7 +66,8 @@ def export(path: Path, session: Session) -> wire.KeptSession:
     """An export's messages in order. Appends the file to the session's."""
     file = len(session.files)
     found = documents.read(path, wire.EXPORTED, session)
-    kept = wire.KeptSession(found.info, [], file)
+    header = decoded(bytes(found.info), wire.HEADER, session)
+    kept = wire.KeptSession(header or wire.Header(), [], file)
     for raw in found.messages:
         bundle = decoded(bytes(raw), wire.BUNDLE, session)
         if bundle is None:
@@ -102,8 +103,7 @@ def measured(path: Path, name: str | None = None) -> SourceFile:
     """A session's files as one: the tree has a file for each part of a message."""
     digest = hashlib.sha256()
     size = 0
-    header = wire.HEADER.decode(_read(path))
-    for place in _tree(path, header.id or ""):
+    for place in _tree(path, _id(_read(path))):
         text = _read(place)
         digest.update(place.name.encode())
         digest.update(len(text).to_bytes(8, "little"))

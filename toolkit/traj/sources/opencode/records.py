@@ -112,6 +112,7 @@ class RecordReader:
                 content.microseconds(end),
                 self.file,
                 line,
+                is_whole=status == "ok",
             ),
             api,
             (record.model.id or record.model.model_id) if record.model is not None else None,
@@ -169,7 +170,7 @@ class RecordReader:
         summary = Message("assistant", record.summary, time_us=time, file=self.file, line=line)
         self.talk.aside(
             Turn(
-                summary if done and record.summary else None,
+                summary if done else None,
                 model=record.model.id if record.model is not None else None,
                 response_id=None if time is None else f"at-{time // 1000}.0",
                 usage=usage,

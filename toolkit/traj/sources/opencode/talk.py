@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import heapq
 
+from msgspec.structs import replace
+
 from traj.events import Lane, Message, Rebase, Session, Turn
 
 Range = tuple[int, int, int]
@@ -20,6 +22,7 @@ class Talk:
         self.count = 0  # messages in the lane so far
         self.side: int | None = None  # the lane of requests outside the conversation
         self.asides = 0  # messages in it
+        self.ended_us: int | None = None  # the last request of the conversation
         self.cleared: list[tuple[int, int, Message]] = []  # results, by when they were cleared
 
     def say(self, message: Message) -> int:
@@ -29,8 +32,18 @@ class Talk:
 
     def answer(self, turn: Turn) -> int | None:
         """Adds a request with its answer, if it has one; gives the answer's number."""
-        self.lane.steps.append(turn)
+        self.lane.steps.append(self._in_order(turn))
         return None if turn.answer is None else self._counted()
+
+    def _in_order(self, turn: Turn) -> Turn:
+        """A start that the log gives stands only where the request before it had ended."""
+        start, before = turn.start_us, self.ended_us
+        if turn.end_us is not None and (before is None or turn.end_us > before):
+            self.ended_us = turn.end_us
+        if start is None or before is None or start >= before:
+            return turn
+        self.session.lose("clock_disorder")
+        return replace(turn, start_us=None, first_token_us=None, clock="derived")
 
     def _counted(self) -> int:
         number = self.count

@@ -207,7 +207,7 @@ class Header(Struct, frozen=True):
 class Exported(Struct, frozen=True):
     """An export: `messages` are Bundles, or Records in 2.x."""
 
-    info: Header
+    info: Raw = NOTHING
     messages: list[Raw] = []
 
 

@@ -145,10 +145,7 @@ def _rows(path: Path, _changed_ns: int) -> dict[str, tuple[int, int]]:
 
 def measure(part: Located) -> SourceFile:
     """What of a file is one session's."""
-    if part.share is None:
-        data = part.path.read_bytes()
-    else:
-        data = _row(part)
+    data = part.path.read_bytes() if part.share is None else _row(part)
     return SourceFile(part.path.name, hashlib.sha256(data).hexdigest(), len(data))
 
 

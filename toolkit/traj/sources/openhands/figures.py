@@ -11,11 +11,6 @@ from traj.events import Usage
 from traj.sources.openhands import wire
 from traj.sources.raw_responses import MEANING, sound
 
-_SUMMED = (
-    *("prompt_tokens", "completion_tokens", "cache_read_tokens"),
-    *("cache_write_tokens", "reasoning_tokens"),
-)
-
 
 def usage(told: wire.TokenUsage, *, whole: bool = True) -> Usage:
     """The schema's figures of one request."""
@@ -74,12 +69,17 @@ class Figures(Struct):
                 continue
             before = self.sums.get(name, wire.TokenUsage())
             self.sums[name] = now
-            added = {key: _less(getattr(now, key), getattr(before, key)) for key in _SUMMED}
-            if not added["prompt_tokens"] and not added["completion_tokens"]:
+            added = wire.TokenUsage(
+                prompt_tokens=_less(now.prompt_tokens, before.prompt_tokens),
+                completion_tokens=_less(now.completion_tokens, before.completion_tokens),
+                cache_read_tokens=_less(now.cache_read_tokens, before.cache_read_tokens),
+                cache_write_tokens=_less(now.cache_write_tokens, before.cache_write_tokens),
+                reasoning_tokens=_less(now.reasoning_tokens, before.reasoning_tokens),
+            )
+            both = (added.prompt_tokens or 0) + (added.completion_tokens or 0)
+            if not both:
                 continue
-            both = (added["prompt_tokens"] or 0) + (added["completion_tokens"] or 0)
-            single = now.per_turn_token in (None, 0, both)
-            found = usage(wire.TokenUsage(**added), whole=single)
+            found = usage(added, whole=now.per_turn_token in (None, 0, both))
             self.pending.append(Noted(None, now.model, found, condenser="condenser" in name))
 
     def of(self, response_id: str) -> Noted | None:

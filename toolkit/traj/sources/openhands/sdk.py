@@ -278,6 +278,7 @@ class SdkReader:
 
     def finish(self) -> None:
         """Requests that are left, of which no event tells."""
+        self.session.lose("zone_unknown", self.ahead_us is None and self.first_us is not None)
         self._unanswered(None)
         for one in self.figures.pending:
             self.talk.answer(self._turn(None, one, None, None))
@@ -295,9 +296,9 @@ def _moments(stats: wire.Stats) -> dict[str, int]:
         costs = [one.timestamp for one in _costs(metrics.costs)]
         if len(costs) != len(metrics.token_usages):
             continue
-        for told, moment in zip(metrics.token_usages, costs, strict=True):
-            if told.response_id and moment is not None:
-                found[told.response_id] = round(moment * 1e6)
+        for used, moment in zip(metrics.token_usages, costs, strict=True):
+            if used.response_id and moment is not None:
+                found[used.response_id] = round(moment * 1e6)
     return found
 
 

@@ -137,7 +137,7 @@ def end_run(
 
 
 def settle(session: Session) -> None:
-    """Leaves out lanes without a request, and numbers the others anew; the first is the main one."""
+    """Leaves out lanes without a request, and numbers the others anew; the first is the main."""
     asked = [
         index
         for index, lane in enumerate(session.lanes)
