@@ -18,4 +18,9 @@ docs:
 	python -m traj.report.exports > docs/targets.md
 	python -m traj.report.sources > docs/sources.md
 
-.PHONY: check docs format test
+# Changed logs against one parser for a minute: make fuzz FORMAT=codex (needs atheris).
+FORMAT ?= claude_code
+fuzz:
+	python tests/fuzz_sources.py $(FORMAT) 60
+
+.PHONY: check docs format fuzz test

@@ -74,9 +74,10 @@ def _answer(chunks: list[str]) -> Json:
         for one in (value, value.get("response"), value.get("message")):
             if not isinstance(one, dict):
                 continue
-            for name in ("id", "responseId"):
-                if one.get(name):
-                    found.setdefault("id", one[name])
+            if one.get("id"):
+                found.setdefault("id", one["id"])
+            if one.get("responseId"):  # the scripted model's own is another in each chunk
+                found["id"] = one["responseId"]
             for name in ("usage", "usageMetadata"):
                 if one.get(name):
                     found["usage"] = found.get("usage", {}) | one[name]

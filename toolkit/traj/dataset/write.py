@@ -21,7 +21,7 @@ from traj.dataset.labels import Kept
 from traj.dataset.sealed import Seal
 from traj.errors import DatasetError, TrajError, UsageError
 
-_PER_SHARD = 512  # trajectories
+_PER_SHARD = 64  # trajectories: one more rewrites, and uploads, one shard
 
 Prompts = dict[str, tuple[str, str, int]]  # prompt_id to kind, content, tokens
 

@@ -144,7 +144,7 @@ class BundleReader:
                 step, content.microseconds(end), self.file, line, is_whole=status == "ok"
             ),
             api,
-            info.model_id,
+            info.model_id or None,
             response_id=_response(info, number),
             usage=content.usage(tokens, self.version, whole=status == "ok"),
             start_us=content.microseconds(start),
@@ -168,7 +168,7 @@ class BundleReader:
             Turn(
                 None,
                 content.APIS.get(info.provider_id or "", "unknown"),
-                info.model_id,
+                info.model_id or None,
                 end_us=end,
                 clock="derived" if end is not None else "none",
                 status="error",

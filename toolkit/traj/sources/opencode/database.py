@@ -219,7 +219,7 @@ def _reading(path: Path) -> Iterator[_Opened]:
             raise SourceError(f"{path}: changed while it was read: try again")
     except OSError as error:
         raise SourceError(f"{path}: {error.strerror or error}") from None
-    except sqlite3.Error as error:
+    except (sqlite3.Error, UnicodeDecodeError) as error:
         raise SourceError(f"{path}: not a database that can be read: {error}") from None
 
 
