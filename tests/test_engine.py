@@ -275,6 +275,8 @@ def test_what_cannot_be_served_is_listed_and_the_agent_goes_on():
         "4501 tokens are more than the cache of 1000 blocks holds",
     ]
     assert list(found.request) == [2]
+    assert PLAIN.refusal(3_990, 11) is None  # of the last token nothing is kept
+    assert PLAIN.refusal(3_990, 12) is not None
     endless = simulate(parameters, [cycle([script[:1]])], until_us=500)
     assert len(endless) == 0
     assert len(endless.unanswered) > 400
@@ -296,7 +298,10 @@ def test_a_conversation_stays_with_its_replica():
 
     def trajectory(number: int) -> list[Request]:
         ids = range(number * 1_000, number * 1_000 + 500)
-        return [Request(400 + 40 * turn, 5, ids[: 100 + 10 * turn]) for turn in range(4)]
+        return [
+            Request(400 + 40 * turn, 5, ids[: 100 + 10 * turn], delay_us=number * 211 * turn % 997)
+            for turn in range(4)
+        ]
 
     agents = [iter([trajectory(number)]) for number in range(9)]
     found = simulate(parameters, agents)

@@ -18,8 +18,10 @@ import pytest
 from traj.build.tokens import open_tokenizer
 from traj.engine.faults import Faults
 from traj.engine.options import ServerOptions
-from traj.engine.parameters import Parameters, open_parameters
+from traj.engine.parameters import PS_PER_US, Parameters, open_parameters
 from traj.engine.prompts import Piece, Prompts
+from traj.engine.realtime import Live
+from traj.engine.request import Request
 from traj.engine.serving import in_thread
 from traj.errors import UsageError
 
@@ -401,9 +403,36 @@ def test_a_prompt_costs_what_it_adds():
     assert list(short.blocks) + list(prompts.following(short, [ord("k"), 0, 0])) != long.blocks
     alone = Prompts(encode, 4).lay(pieces)
     assert (alone.blocks, alone.tokens) == (long.blocks, long.tokens)
+    assert not set(prompts.tokens([1] * 4 + [2] * 4).blocks) & set(
+        prompts.tokens([3] * 4 + [2] * 4).blocks
+    )
     other = prompts.lay([Piece("system", ("abcdefg",)), Piece("user", ("hix",))])
     assert other.blocks[:3] == short.blocks[:3]
     assert not set(other.blocks[3:]) & set(short.blocks)
+
+
+def test_a_late_process_lets_requests_in_by_the_times_at_which_they_came():
+    """The step that begins at 300 µs does not know who came at 500, though it is 500 by then."""
+    us, clock = PS_PER_US, [0]
+
+    class Frozen(Live):
+        def now_ps(self) -> int:
+            return clock[0]
+
+    live = Frozen(QUICK)
+    first = live.submit(Request(9, 9), "first", 0, None)
+    live._advance(0, 0)
+    clock[0] = 500 * us
+    second = live.submit(Request(9, 9), "second", 450 * us, None)
+    live._advance(0, clock[0])
+    engine = live.fleet.engines[0]
+    assert list(engine.running) == [first.progress]
+    assert 600 * us <= engine.ends_ps < 610 * us
+    clock[0] = 900 * us
+    live._advance(0, clock[0])
+    assert list(engine.running) == [first.progress, second.progress]
+    assert second.progress.arrived_ps == 500 * us
+    assert live.late_s == pytest.approx(300e-6, rel=0.1)
 
 
 def test_the_command_says_where_it_is_and_ends_when_told():

@@ -12,7 +12,9 @@ from pathlib import Path
 import aiohttp
 import pytest
 
+import live_agents
 import wire_truth
+from traj import validate
 from traj.dataset import Dataset
 from traj.pipeline import record
 from traj.sources import find
@@ -89,3 +91,24 @@ def test_side_calls_and_sub_agents_have_lanes(shared: Path, tmp_path: Path):
 def _calls(lane: object) -> set[str]:
     answers = [getattr(step, "answer", None) for step in lane.steps]
     return {call.id for answer in answers if answer is not None for call in answer.tool_calls}
+
+
+@pytest.mark.harness
+@pytest.mark.parametrize("one", live_agents.RUNS, ids=lambda one: one.name)
+def test_real_agents(one: live_agents.Run, tmp_path: Path):
+    """A real agent works as without the proxy, its exit code is passed on, and every request that
+    the model got is a turn with the same prompt, tools, system prompt and figures."""
+    found = live_agents.run(one, tmp_path)
+    assert found.exit_code == 0, found.said
+    truth = wire_truth.exchanges(found.truth)
+    dataset = Dataset.open(found.dataset)
+    assert len(truth) >= 5, found.said
+    wire_truth.check(dataset, truth)
+    (row,) = dataset.table("trajectories").to_pylist()
+    assert row["agent"]["name"] == one.agent
+    assert row["repository"]["url"] == "https://github.com/traj-samples/calc"
+    assert row["repository"]["branch"] == "main"
+    turns = dataset.table("turns").to_pylist()
+    assert one.lanes <= {turn["lane_kind"] for turn in turns}
+    assert one.reasons <= {turn["context_reason"] for turn in turns}
+    assert validate(dataset).ok

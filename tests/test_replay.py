@@ -141,18 +141,18 @@ def test_predicted_cache_is_what_prompts_share(small: Dataset) -> None:
     load = Load(small, options.load, text=True)
     predicted = 0
     for script in scripts(load, options):
-        earlier: list[list[bytes]] = []
+        earlier: list[list[Any]] = []
         for step in script.steps:
-            prompt = [script.texts[place] for place in step.messages]
+            body = json.loads(script.body(step))
+            prompt = body["messages"]
             fronts = [sum(1 for _ in takewhile(bool, map(eq, prompt, other))) for other in earlier]
-            shared = [json.loads(text) for text in prompt[: max(fronts, default=0)]]
+            shared = prompt[: max(fronts, default=0)]
             counted = sum(
                 load.tokenizer.count([text])[0] for message in shared for text in _texts(message)
             )
-            tools = json.loads(script.texts[step.tools]) if step.tools is not None else None
             # Definitions are counted as they were recorded, not in their chat form.
             assert step.cached_tokens >= min(counted, step.input_tokens)
-            if tools is None:
+            if "tools" not in body:
                 assert step.cached_tokens == min(counted, step.input_tokens)
             predicted += step.cached_tokens
             earlier.append(prompt)

@@ -292,7 +292,7 @@ def test_an_agent_begins_with_what_a_call_says():
         ([Message("user", f"<task>{task}</task>")], said("It is pages().")),
         ([USER, again(call), result], FIRST),
     )
-    main, helper = session.lanes
+    helper = session.lanes[1]
     assert (helper.kind, helper.spawned_by, helper.joined_by) == ("subagent", "c1", "c1")
     assert session.tool_runs["c1"].clock == "derived"
 
@@ -353,15 +353,21 @@ def test_litellm_files_may_be_lists_or_single_objects(tmp_path):
 
 def test_pairs_of_claude_trace_are_turns(tmp_path):
     """A pair with a stream and one with a whole body: figures beside each other are added."""
-    stream = (
-        'event: message_start\ndata: {"type":"message_start","message":{"id":"m1","model":"c","usage":'
-        '{"input_tokens":4,"cache_read_input_tokens":90,"cache_creation_input_tokens":6,'
-        '"output_tokens":1}}}\n\n'
-        'data: {"type":"content_block_start","index":0,"content_block":{"type":"text","text":""}}\n\n'
-        'data: {"type":"content_block_delta","index":0,"delta":{"type":"text_delta","text":"Hi"}}\n\n'
-        'data: {"type":"message_delta","delta":{"stop_reason":"end_turn"},"usage":{"output_tokens":7}}'
-        '\n\ndata: {"type":"message_stop"}\n\n'
-    )
+    usage = {"input_tokens": 4, "cache_read_input_tokens": 90, "cache_creation_input_tokens": 6}
+    begun = {"id": "m1", "model": "c", "usage": usage | {"output_tokens": 1}}
+    delta = {"type": "text_delta", "text": "Hi"}
+    events = [
+        {"type": "message_start", "message": begun},
+        {"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}},
+        {"type": "content_block_delta", "index": 0, "delta": delta},
+        {
+            "type": "message_delta",
+            "delta": {"stop_reason": "end_turn"},
+            "usage": {"output_tokens": 7},
+        },
+        {"type": "message_stop"},
+    ]
+    stream = "".join(f"event: x\ndata: {json.dumps(event)}\n\n" for event in events)
     ask = {"model": "c", "max_tokens": 9, "messages": [{"role": "user", "content": "Hello"}]}
     request = {"timestamp": 1795000000.5, "method": "POST", "url": "https://x/v1/messages"}
     pair = {
@@ -378,7 +384,7 @@ def test_pairs_of_claude_trace_are_turns(tmp_path):
         7,
     )
     assert (turn.stop_reason, turn.end_us - turn.start_us) == ("end_turn", 1_000_000)
-    pair["response"]["body_raw"] = stream[: stream.index('data: {"type":"message_delta')]
+    pair["response"]["body_raw"] = stream[: stream.index('event: x\ndata: {"type": "message_delta')]
     path.write_text(json.dumps(pair) + "\n")
     (turn,) = turns(read(path, "claude_trace"))
     assert (turn.status, turn.usage.source) == ("cancelled", "partial")

@@ -47,7 +47,7 @@ def test_runs_that_resume_a_session_are_one(read):
     """Three runs' files are one session with the turns of all, and a file of each."""
     assert set(read) == {"rust", "javascript", "perl"}
     assert len(read["perl"].files) == 3
-    assert read["perl"].losses["prompt_not_logged"] == 3
+    assert read["perl"].losses["prompt_not_recorded"] == 3
 
 
 @pytest.mark.parametrize("name", ["rust", "javascript", "perl"])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import sqlite3
 from pathlib import Path
@@ -110,7 +109,12 @@ def text(said: str) -> dict:
 def tool(name: str, output: str = "out", start: int = 5000, **state: object) -> dict:
     told = {"status": "completed", "input": {"a": 1}, "output": output, "metadata": {}}
     times = {"start": start, "end": start + 250}
-    return {"type": "tool", "callID": name, "tool": "bash", "state": {**told, "time": times, **state}}
+    return {
+        "type": "tool",
+        "callID": name,
+        "tool": "bash",
+        "state": {**told, "time": times, **state},
+    }
 
 
 def only(*places: Path) -> events.Session:
@@ -544,9 +548,16 @@ def test_records_of_2_are_turns_with_their_figures(second, tmp_path):
     requests = [contents(m) for m in sent(session)]
     assert requests[0] == ["Where is the ring made?"]
     assert requests[3][-2:] == ["ring.c\nring.h", "It is made in ring.c."]
-    assert requests[4] == ["The ring is made in ring.c.\n\n[User]: thanks", "And where is it freed?"]
+    assert requests[4] == [
+        "The ring is made in ring.c.\n\n[User]: thanks",
+        "And where is it freed?",
+    ]
     run = session.tool_runs["call_1"]
-    assert (run.start_us, run.end_us, run.status) == (1_795_000_004_000_000, 1_795_000_004_200_000, "ok")
+    assert (run.start_us, run.end_us, run.status) == (
+        1_795_000_004_000_000,
+        1_795_000_004_200_000,
+        "ok",
+    )
     assert turns[0].end_us == 1_795_000_003_900_000
     (lane,) = [lane for lane in session.lanes if lane.kind == "subagent"]
     assert lane.spawned_by == lane.joined_by == "call_2"
@@ -590,7 +601,7 @@ def test_a_damaged_tree_never_brings_it_down(tmp_path):
         (tmp_path / "message" / "ses_a" / f"{name}.json").write_text(spoilt)
     (tmp_path / "part" / "msg_a000" / "prt_000.json").write_bytes(b'{"type":"text","text":"\xff"}')
     session = only(home)
-    assert session.losses == {}
+    assert session.losses["malformed_line"] == 2
     assert session.losses["invalid_utf8"] == 1
     assert len(logs.turns(session)) == 0
 
@@ -615,7 +626,7 @@ def test_worker_processes_leave_no_copies_behind(tmp_path, monkeypatch):
     record([copy], tmp_path / "x.traj", jobs=2)
     writer.close()
     database._opened.cache_clear()
-    assert not [name for name in os.listdir(scratch) if name.startswith("traj-")]
+    assert not [path for path in scratch.iterdir() if path.name.startswith("traj-")]
 
 
 def test_odd_values_give_a_sound_dataset_or_one_error():

@@ -143,7 +143,7 @@ def test_only_its_own_files_are_taken():
 
 
 def test_an_entry_may_count_from_the_traces_start(tmp_path):
-    """Where a sub-agent's first request lies after its entry, times count from the trace's start."""
+    """If a sub-agent's first request lies after its entry, times count from the trace's start."""
     trace = json.loads(TRACE.read_text())
     (entry,) = (one for one in trace["requests"] if one["type"] == "subagent")
     for one in entry["requests"]:

@@ -38,20 +38,26 @@ def arrange(session: Session, lanes: list[list[Request]]) -> list[Request]:
         for other in after.get(key, ()):
             blocked[other] -= 1
             if blocked[other] == 0:
-                _raise_start(session, every[other], times)
+                _settle_start(session, every[other], every, times)
                 heappush(ready, (times[other], other))
     return ordered
 
 
-def _raise_start(session: Session, request: Request, times: dict[Key, int]) -> None:
-    """A request cannot have been sent before what it waits for was sent."""
+def _settle_start(
+    session: Session, request: Request, every: dict[Key, Request], times: dict[Key, int]
+) -> None:
+    """A request cannot have been sent before what it waits for was sent; nor, in its own lane,
+    before that was answered: a clock that says so is no better than a derived one."""
     earliest = max(times[key] for key in request.waits)
     times[request.key] = max(times[request.key], earliest)
-    if request.start_us is not None and request.start_us < earliest:
-        request.start_us = earliest
-        if request.clock != "derived":
-            request.clock = "derived"
-            session.lose("clock_disorder")
+    if request.start_us is None:
+        return
+    own = (every[key].turn.end_us or 0 for key in request.waits if key[0] == request.lane)
+    contradicted = request.start_us < max(earliest, *own, 0)
+    request.start_us = max(request.start_us, earliest)
+    if contradicted and request.clock != "derived":
+        request.clock = "derived"
+        session.lose("clock_disorder")
 
 
 def _link(session: Session, lanes: list[list[Request]]) -> None:

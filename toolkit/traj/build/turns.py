@@ -84,7 +84,7 @@ def turns(
         output: int | None
         if session.has_text:
             counted, cached, output = lengths.of(request, front)
-        else:  # nothing to count: what an ideal cache would hold is the source's to say, of its input
+        else:  # nothing to count: what an ideal cache would hold of the input the source says
             cached, output = turn.ideal_cached_tokens, None
             counted = None if cached is None else usage.input_tokens
         start, end = times[request.key]

@@ -6,7 +6,8 @@ dropped, and the next request goes out when all that it waits for is complete an
 
 options    what to send where, with how many agents
 scripts    plays as bytes: made ahead, by another process, so that the clock's process only sends
-client     one request over HTTP: streamed, timed, every failure named
+apis       how engines are asked, and what their streams say
+client     requests over HTTP: streamed, timed, every failure named; connection, outcome
 player     one play: its graph of waits and delays
 run        agents, windows, interrupts; processes
 results    a row a request, Parquet, and the run's manifest

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from traj.replay.client import now_us
+from traj.replay.outcome import now_us
 
 EVERY_US = 20_000
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
 from traj.errors import UsageError
+from traj.replay.apis import open_api
 from traj.workload.options import LoadOptions
 
 
@@ -26,6 +27,7 @@ class ReplayOptions:
 
     url: str  # with or without /v1
     model: str
+    api: str = "chat"  # or responses, messages
     agents: int = 1
     phase: int = 0  # of the prefixes
     trajectories: int | None = None  # play this many, around the dataset; None: each once
@@ -47,6 +49,7 @@ class ReplayOptions:
                 raise UsageError(f"{name} must be 1 or more, not {value}")
         if self.processes > self.agents:
             raise UsageError(f"{self.processes} processes for {self.agents} agents: too many")
+        open_api(self.api)
         if self.duration_s is not None and self.duration_s <= 0:
             raise UsageError("the duration must be more than nothing")
 
@@ -57,9 +60,9 @@ class ReplayOptions:
 
     @property
     def endpoint(self) -> str:
-        """The URL of chat completions."""
+        """The URL that requests go to."""
         base = self.url.rstrip("/")
-        return f"{base if base.endswith('/v1') else base + '/v1'}/chat/completions"
+        return f"{base if base.endswith('/v1') else base + '/v1'}/{open_api(self.api).PATH}"
 
     def headers(self) -> dict[str, str]:
         """Of every request; the key from OPENAI_API_KEY where none is given."""

@@ -6,15 +6,13 @@ import asyncio
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import orjson
-
-from traj.replay.client import Client, Outcome, now_us
+from traj.replay.outcome import Outcome, now_us
 from traj.replay.results import Requests, Sent
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from traj.replay.options import ReplayOptions
+    from traj.replay.client import Client
     from traj.replay.scripts import Script, Step
 
 HOPELESS = 20  # failures, and not one answer or one request under way: nobody is there
@@ -46,48 +44,40 @@ class Player:
     """Plays scripts for agents, one each at a time, and writes down what came of every request."""
 
     def __init__(
-        self,
-        client: Client,
-        options: ReplayOptions,
-        requests: Requests,
-        state: State,
-        count: Callable[[str], int],
+        self, client: Client, requests: Requests, state: State, count: Callable[[str], int]
     ) -> None:
         """`count` gives the tokens of a text, by the load's tokenizer."""
         self._client, self._requests, self._state, self._count = client, requests, state, count
-        self._forced = options.load.output == "forced"
-        self._model = orjson.dumps(options.model)
 
-    async def play(self, script: Script, agent: int) -> None:
-        """Until all requests of the script are answered, or the run stops."""
-        steps = script.steps
-        left = [len(step.waits) for step in steps]
-        ready_us = [now_us()] * len(steps)
-        followers: list[list[int]] = [[] for _ in steps]
-        for index, step in enumerate(steps):
-            for wait in step.waits:
-                followers[wait].append(index)
-
-        async def follow(index: int) -> None:
-            await self._request(script, steps[index], agent, ready_us[index])
-            for other in followers[index]:
-                left[other] -= 1
-                ready_us[other] = max(ready_us[other], now_us())
-                if not left[other] and not self._state.stopping:
-                    group.create_task(follow(other))
-
+    async def play(self, script: Script, agent: int, free_us: int) -> None:
+        """Until all requests of the script are answered, or the run stops. The agent has been free
+        to play since `free_us`."""
+        waits = _Waits(script, free_us)
         async with asyncio.TaskGroup() as group:
-            for index, waits in enumerate(left):
-                if not waits:
-                    group.create_task(follow(index))
+            for index in waits.first():
+                group.create_task(self._follow(waits, index, agent, group))
 
-    async def _request(self, script: Script, step: Step, agent: int, ready_us: int) -> None:
-        body = self.body(script, step)  # before the delay, so that sending is all that is left
+    async def _follow(
+        self, waits: _Waits, index: int, agent: int, group: asyncio.TaskGroup
+    ) -> None:
+        """One request and what follows it, one after another; what goes beside has its own task."""
+        following = [index]
+        while following:
+            index, *others = following
+            for other in others:
+                group.create_task(self._follow(waits, other, agent, group))
+            step = waits.script.steps[index]
+            end_us = await self._request(waits.script, step, agent, waits.ready_us[index])
+            following = [] if self._state.stopping else waits.ended(index, end_us)
+
+    async def _request(self, script: Script, step: Step, agent: int, ready_us: int) -> int:
+        """Gives the time at which it ended."""
+        body = script.body(step)  # before the delay, so that sending is all that is left
         due_us = ready_us + step.delay_us
         while (left_us := due_us - now_us()) > 0:  # noqa: ASYNC110 - timers may ring early
             await asyncio.sleep(left_us / 1e6)
         if self._state.stopping:
-            return
+            return due_us
         outcome = Outcome()
         self._state.sent += 1
         try:
@@ -99,6 +89,7 @@ class Player:
             self._note(outcome)
             counted = self._count(outcome.text) if outcome.text else None
             self._requests.add(Sent(script, step, agent, due_us, outcome, counted))
+        return outcome.end_us
 
     def _note(self, outcome: Outcome) -> None:
         state = self._state
@@ -111,20 +102,29 @@ class Player:
             state.first_error = state.first_error or f"{outcome.status}: {outcome.error}"
             state.stopping = state.stopping or state.hopeless
 
-    def body(self, script: Script, step: Step) -> bytes:
-        """The request as it goes over the wire."""
-        texts = script.texts
-        tokens = step.output_tokens
-        length = f'"max_tokens":{tokens},'
-        if self._forced:
-            length += f'"min_tokens":{tokens},"ignore_eos":true,'
-        parts = [
-            b'{"model":',
-            self._model,
-            b',"stream":true,"stream_options":{"include_usage":true},',
-            length.encode(),
-        ]
-        if step.tools is not None:
-            parts += [b'"tools":', texts[step.tools], b","]
-        parts += [b'"messages":[', b",".join([texts[place] for place in step.messages]), b"]}"]
-        return b"".join(parts)
+
+class _Waits:
+    """How far a script is: what each step still waits for, and since when it waits for nothing."""
+
+    def __init__(self, script: Script, free_us: int) -> None:
+        self.script = script
+        self.ready_us = [free_us] * len(script.steps)
+        self._left = [len(step.waits) for step in script.steps]
+        self._followers: list[list[int]] = [[] for _ in script.steps]
+        for index, step in enumerate(script.steps):
+            for wait in step.waits:
+                self._followers[wait].append(index)
+
+    def first(self) -> list[int]:
+        """The steps that wait for nothing."""
+        return [index for index, left in enumerate(self._left) if not left]
+
+    def ended(self, index: int, end_us: int) -> list[int]:
+        """A step is complete: those that wait for nothing any more."""
+        found = []
+        for other in self._followers[index]:
+            self._left[other] -= 1
+            self.ready_us[other] = max(self.ready_us[other], end_us)
+            if not self._left[other]:
+                found.append(other)
+        return found

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from traj.errors import TrajError
-from traj.replay.client import now_us
+from traj.replay.outcome import now_us
 from traj.replay.player import State
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ from traj.errors import TrajError, UsageError
 if TYPE_CHECKING:
     import polars as pl
 
-    from traj.replay.client import Outcome
+    from traj.replay.outcome import Outcome
     from traj.replay.scripts import Script, Step
 
 REQUESTS, RUN = "requests.parquet", "run.json"

@@ -7,20 +7,24 @@ are of the monotonic clock, which they share.
 from __future__ import annotations
 
 import asyncio
+import gc
 import hashlib
 import platform
 import resource
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 from traj.errors import TrajError
-from traj.replay.client import Client, now_us
+from traj.replay.apis import open_api
+from traj.replay.client import Client
 from traj.replay.feed import Feed
 from traj.replay.lag import LoopLag
+from traj.replay.outcome import now_us
 from traj.replay.player import Player, State
 from traj.replay.results import Client as ClientHealth
 from traj.replay.results import Requests, Run, frame, percentiles
@@ -85,12 +89,29 @@ def drive(
 ) -> Part:
     """The part of one process: agents `first`, `first + processes`, ... `start` waits until all
     processes are ready, and gives the time at which they begin."""
+    with asyncio.Runner(loop_factory=_new_loop()) as runner, _no_collector():
+        return runner.run(_drive(dataset, options, load, first, progress, start))
+
+
+def _new_loop() -> Callable[[], asyncio.AbstractEventLoop]:
     try:
         import uvloop
     except ImportError:  # a slower loop is a loop
-        return asyncio.run(_drive(dataset, options, load, first, progress, start))
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(_drive(dataset, options, load, first, progress, start))
+        return asyncio.new_event_loop
+    return uvloop.new_event_loop
+
+
+@contextmanager
+def _no_collector() -> Iterator[None]:
+    """It would go through all scripts, for up to a second, in which nothing is sent; and a request
+    leaves no cycles."""
+    before = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if before:
+            gc.enable()
 
 
 async def _drive(
@@ -105,8 +126,8 @@ async def _drive(
     count = load.tokenizer.count
     feed = Feed(dataset.path, options, options.processes, first)
     try:
-        async with Client(options) as client:
-            player = Player(client, options, requests, state, lambda text: count([text])[0])
+        async with Client(options, open_api(options.api)) as client:
+            player = Player(client, requests, state, lambda text: count([text])[0])
             await feed.ready()
             started_us = now_us() + HEAD_START_US
             if start is not None:
@@ -143,14 +164,17 @@ async def _agent(
     agent: int, feed: Feed, player: Player, state: State, options: ReplayOptions, started_us: int
 ) -> None:
     """One agent: a trajectory after another, until there are none or the run stops."""
-    ramp_us = options.ramp_s * 1e6 * agent / options.agents
-    await asyncio.sleep(max(0.0, (started_us + ramp_us - now_us()) / 1e6))
+    free_us = started_us + round(options.ramp_s * 1e6 * agent / options.agents)
+    await asyncio.sleep(max(0.0, (free_us - now_us()) / 1e6))
+    if not options.ramp_s:
+        free_us = now_us()  # all at once is one after another
     state.active += 1
     if state.active == len(range(options.agents)[agent % options.processes :: options.processes]):
         state.all_active_us = now_us()
     try:
         while not state.stopping and (script := await feed.next()) is not None:
-            await player.play(script, agent)
+            await player.play(script, agent, free_us)
+            free_us = now_us()  # what the next script is waited for is the harness's delay
             state.played += not state.stopping
     finally:
         state.active -= 1
@@ -224,7 +248,7 @@ def _run(dataset: Dataset, options: ReplayOptions, parts: list[Part], began: dat
         },
         tool={
             "traj": __version__,
-            "aiohttp": version("aiohttp"),
+            "httptools": version("httptools"),
             "python": platform.python_version(),
             "system": platform.platform(),
         },

@@ -6,20 +6,23 @@ So a process of its own makes scripts, some ahead, and hands them over as one me
 
 from __future__ import annotations
 
+from functools import partial
 from itertools import count
 from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
 from traj.exporters.whole_prompts import WholePrompts
+from traj.replay.apis import open_api
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Iterator, Sequence
+    from collections.abc import Callable, Hashable, Iterator, Sequence
 
+    from traj.replay.apis import Api
     from traj.replay.options import ReplayOptions
     from traj.workload.load import Load
     from traj.workload.play import Play
-    from traj.workload.prompts import Spoken
+    from traj.workload.prompts import Prompts, Spoken
 
 
 class Step(Struct, frozen=True, array_like=True):
@@ -32,12 +35,12 @@ class Step(Struct, frozen=True, array_like=True):
     input_tokens: int  # by the load's tokenizer
     cached_tokens: int  # of the whole messages that the prompt's front shares with earlier ones
     output_tokens: int  # as recorded
-    tools: int | None  # place in `Script.texts`
-    messages: list[int]  # places in `Script.texts`
+    head: bytes  # the request's beginning; what follows are slices of `Script.data`
+    slices: list[int]  # start, stop, start, stop, ...
 
 
 class Script(Struct, frozen=True, array_like=True):
-    """One play; `texts` are pieces of JSON, each once."""
+    """One play; `data` holds each piece of its requests once."""
 
     place: int  # in the order of the run
     name: str
@@ -45,7 +48,12 @@ class Script(Struct, frozen=True, array_like=True):
     phase: int
     number: int
     steps: list[Step]
-    texts: list[bytes]
+    data: bytes
+
+    def body(self, step: Step) -> bytes:
+        """A request as it goes over the wire."""
+        data, ends = memoryview(self.data), iter(step.slices)
+        return b"".join((step.head, *(data[start : next(ends)] for start in ends)))
 
 
 def scripts(
@@ -61,22 +69,23 @@ def scripts(
             if options.trajectories is not None and place >= options.trajectories:
                 return
             if place % every == first:
-                yield script(play, place)
+                yield script(play, place, options)
             place += 1
         if not found or (options.trajectories is None and not options.endless):
             return
 
 
-def script(play: Play, place: int) -> Script:
+def script(play: Play, place: int, options: ReplayOptions) -> Script:
     """One play as bytes."""
     assert play.prompts is not None
 
-    prompts, texts, whole, shared = play.prompts, _Texts(), WholePrompts(play), _Shared(play)
+    prompts, whole, shared = play.prompts, WholePrompts(play), _Shared(play)
+    api, forced = open_api(options.api), options.load.output == "forced"
+    pieces = _Pieces(prompts, api)
     places = {turn: index for index, turn in enumerate(play.sent)}
     steps = []
     for turn in play.sent:
         spoken = whole.of(turn)
-        tools = prompts.tools(turn)
         steps.append(
             Step(
                 turn,
@@ -86,33 +95,57 @@ def script(play: Play, place: int) -> Script:
                 play.input_tokens(turn),
                 shared.tokens(turn, spoken),
                 play.output_tokens(turn),
-                texts.place(play.turns["tools_id"][turn], tools) if tools else None,
-                [texts.place(one, prompts.json(one)) for one in spoken],
+                api.head(options.model, play.output_tokens(turn), forced=forced),
+                pieces.slices(turn, spoken),
             )
         )
     return Script(
-        place, play.name, play.trajectory_id, play.phase, play.number, steps, texts.as_json()
+        place, play.name, play.trajectory_id, play.phase, play.number, steps, pieces.data()
     )
 
 
-class _Texts:
-    """Pieces of requests, each once, in the order of their first appearance."""
+class _Pieces:
+    """Pieces of requests, each once, in the order of their first appearance: what one request says
+    after another lies side by side."""
 
-    def __init__(self) -> None:
-        self._places: dict[Hashable, int] = {}
-        self._values: list[object] = []
+    def __init__(self, prompts: Prompts, api: Api) -> None:
+        self._prompts, self._api = prompts, api
+        self._known: dict[tuple[Hashable, str], tuple[int, int, str]] = {}
+        self._pieces: list[bytes] = []
+        self._size = 0
 
-    def place(self, key: Hashable, value: object) -> int:
-        """Where the piece lies; `key` tells pieces apart."""
-        place = self._places.setdefault(key, len(self._values))
-        if place == len(self._values):
-            self._values.append(value)
-        return place
+    def slices(self, turn: int, spoken: Sequence[Spoken]) -> list[int]:
+        """Where a request's pieces lie: start, stop, start, stop, ..."""
+        found: list[int] = []
+        tools, before = self._prompts.tools(turn), ""
+        if tools:
+            self._join(found, (id(tools), "tools"), lambda: (self._api.tools(tools), ""))
+        for one in spoken:
+            before = self._join(found, (one, before), partial(self._message, one, before))
+        self._join(found, (None, before), lambda: (self._api.close(before), ""))
+        return found
 
-    def as_json(self) -> list[bytes]:
-        import orjson
+    def data(self) -> bytes:
+        return b"".join(self._pieces)
 
-        return [orjson.dumps(value) for value in self._values]
+    def _message(self, one: Spoken, before: str) -> tuple[bytes, str]:
+        return self._api.message(self._prompts.message(one), before)
+
+    def _join(
+        self, slices: list[int], key: tuple[Hashable, str], make: Callable[[], tuple[bytes, str]]
+    ) -> str:
+        known = self._known.get(key)
+        if known is None:
+            piece, leads = make()
+            known = self._known[key] = self._size, self._size + len(piece), leads
+            self._pieces.append(piece)
+            self._size += len(piece)
+        start, stop, leads = known
+        if slices and slices[-1] == start:
+            slices[-1] = stop
+        else:
+            slices += (start, stop)
+        return leads
 
 
 class _Shared:

@@ -27,12 +27,16 @@ from traj.sources.lines import LINES, head
 from traj.sources.located import HISTORY, Located
 
 SOURCES = {
+    "atif": "traj.sources.atif",
     "claude_code": "traj.sources.claude_code",
     "claude_stream": "traj.sources.claude_stream",
     "claude_trace": "traj.sources.claude_trace",
     "codex": "traj.sources.codex",
     "live": "traj.sources.live",
     "otlp": "traj.sources.otlp",
+    "agentperf_local": "traj.sources.agentperf_local",
+    "hub_traces": "traj.sources.hub_traces",
+    "tracelab": "traj.sources.tracelab",
     "weka": "traj.sources.weka",
     "copilot_cli": "traj.sources.copilot_cli",
     "claude_web": "traj.sources.claude_web",

@@ -36,7 +36,8 @@ class Meaning(Struct, frozen=True):
         """The schema's figures of one request: input with all that was cached, output with
         reasoning. `whole` is False where the log may not hold the last figures.
 
-        Figures that are all zero come from gateways that do not count: unknown, not zero.
+        Figures that are all zero come from gateways that do not count: unknown, not zero. Figures
+        that contradict each other are partial.
         """
         given = (input_tokens, cached_tokens, written_tokens, output_tokens, reasoning_tokens)
         if not any(given):
@@ -52,13 +53,19 @@ class Meaning(Struct, frozen=True):
         needed = [*inputs, output_tokens]
         if self.cached is not None:
             needed.append(cached_tokens)
+        whole_input, whole_output = _sum(inputs), _sum(outputs)
+        # Parts that are larger than their whole: some figure is not what it is called.
+        stored, thought = (cached_tokens or 0) + (written_tokens or 0), reasoning_tokens or 0
+        fits = (whole_input is None or stored <= whole_input) and (
+            whole_output is None or thought <= whole_output
+        )
         return Usage(
-            _sum(inputs),
+            whole_input,
             cached_tokens,
             written_tokens,
-            _sum(outputs),
+            whole_output,
             reasoning_tokens,
-            "reported" if whole and None not in needed else "partial",
+            "reported" if whole and fits and None not in needed else "partial",
         )
 
 

@@ -20,6 +20,7 @@ from traj.sources import documents
 from traj.sources.about import About
 from traj.sources.lines import Head, Milliseconds, epoch_us
 from traj.sources.located import Located
+from traj.sources.remembered import of_file
 from traj.sources.requests import api_of
 from traj.sources.requests.logged import Logged, decoded, exchange, fill, session_of
 
@@ -30,7 +31,7 @@ ABOUT = About(
     lengths="request",
     turn_clock="measured",
     tool_clock="derived",
-    seen="fixtures",
+    seen="real sessions",
     lacks=(
         "how tools ended, and how long each of several took",
         "usage of chat streams of which the agent did not ask for it",
@@ -124,7 +125,9 @@ def read(session_id: str, parts: Sequence[Located]) -> Session:
 _Share = list[tuple[int, _Entry, int]]  # number, entry, bytes
 
 
+@of_file
 def _shares(path: Path, session: Session) -> dict[str, _Share]:
+    """The entries of an archive by session."""
     archive = documents.read(path, _ARCHIVE, session)
     raws = archive.log.entries if archive.log is not None else []
     shares: dict[str, _Share] = {}

@@ -201,14 +201,16 @@ def lenient(line: bytes, decoder: msgspec.json.Decoder[T], session: Session) -> 
         return None
     fitting = {}
     for key, item in value.items():
-        part, replaced = _LONE.subn(_UNKNOWN, json.dumps({key: item}, ensure_ascii=False))
+        name = _LONE.sub(_UNKNOWN, key)
+        text, replaced = _LONE.subn(_UNKNOWN, json.dumps(item, ensure_ascii=False))
         session.lose("lone_surrogate", replaced)
+        raw = msgspec.Raw(text.encode())
         try:
-            decoder.decode(part)
+            decoder.decode(msgspec.json.encode({name: raw}))
         except (msgspec.DecodeError, RecursionError):
             session.lose("malformed_field")
         else:
-            fitting[key] = msgspec.Raw(part[part.index(":") + 1 : -1].encode())
+            fitting[name] = raw
     return decoder.decode(msgspec.json.encode(fitting))
 
 

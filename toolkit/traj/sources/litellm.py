@@ -23,6 +23,7 @@ from traj.sources import documents, lines
 from traj.sources.about import About, Meaning
 from traj.sources.lines import Count, Head
 from traj.sources.located import Located
+from traj.sources.remembered import of_file
 from traj.sources.requests import Answered, Asked, Exchange, anthropic, asked, chat, responses
 from traj.sources.requests.logged import fill
 from traj.sources.requests.pieces import NOTHING, fit
@@ -101,8 +102,7 @@ def locate(path: Path, head: Head) -> list[Located]:
         first = document[0] if isinstance(document, list) and document else document
         if not _is_payload(first):
             return []
-    payloads, _ = _payloads(path, Session(NAME, "", ""))
-    shares = _shares(payloads)
+    shares = _shares(path, Session(NAME, "", ""))
     if len(shares) == 1:
         return [Located(path, NAME, next(iter(shares)), path.name)]
     return [
@@ -117,8 +117,9 @@ def _is_payload(found: Any) -> bool:
 
 def measure(part: Located) -> SourceFile:
     """What of a file is one session's."""
-    payloads, file = _payloads(part.path, Session(NAME, "", ""))
-    return _measured(part, file, _shares(payloads).get(part.session_id, []))
+    session = Session(NAME, "", "")
+    share = _shares(part.path, session).get(part.session_id, [])
+    return _measured(part, session.files[0], share)
 
 
 def read(session_id: str, parts: Sequence[Located]) -> Session:
@@ -127,9 +128,8 @@ def read(session_id: str, parts: Sequence[Located]) -> Session:
     exchanges: list[Exchange] = []
     seen = set()
     for index, part in enumerate(parts):
-        payloads, file = _payloads(part.path, session)
-        share = _shares(payloads).get(session_id, [])
-        session.files[index:] = [_measured(part, file, share)]
+        share = _shares(part.path, session).get(session_id, [])
+        session.files[index] = _measured(part, session.files[index], share)
         for number, payload, _ in share:
             if payload.id is not None and payload.id in seen:
                 session.lose("repeated_line")
@@ -150,8 +150,7 @@ def read(session_id: str, parts: Sequence[Located]) -> Session:
 _Share = list[tuple[int, _Payload, int]]  # number, payload, bytes
 
 
-def _payloads(path: Path, session: Session) -> tuple[_Share, SourceFile]:
-    """All payloads of a file, and the file."""
+def _payloads(path: Path, session: Session) -> _Share:
     found: _Share = []
     if path.name.endswith(lines.LINES):
         for number, raw, payload in lines.read(path, _DECODER, session):
@@ -163,10 +162,13 @@ def _payloads(path: Path, session: Session) -> tuple[_Share, SourceFile]:
     else:
         payload = documents.read(path, _DECODER, session)
         found.append((1, payload, session.files[-1].bytes))
-    return found, session.files[-1]
+    return found
 
 
-def _shares(payloads: _Share) -> dict[str, _Share]:
+@of_file
+def _shares(path: Path, session: Session) -> dict[str, _Share]:
+    """The payloads of a file by session."""
+    payloads = _payloads(path, session)
     for name in ("session_id", "trace_id"):
         ids = [getattr(payload, name) for _, payload, _ in payloads]
         most = max(Counter(one for one in ids if one).values(), default=0)
@@ -176,8 +178,8 @@ def _shares(payloads: _Share) -> dict[str, _Share]:
         first = payloads[0][1].id if payloads else None
         return {first or "litellm": payloads}
     shares: dict[str, _Share] = {}
-    for one, session in zip(payloads, ids, strict=True):
-        shares.setdefault(session or "unnamed", []).append(one)
+    for one, name in zip(payloads, ids, strict=True):
+        shares.setdefault(name or "unnamed", []).append(one)
     return shares
 
 

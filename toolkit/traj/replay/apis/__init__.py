@@ -23,7 +23,6 @@ class Api(Protocol):
     """One API."""
 
     PATH: str  # below /v1
-    CLOSE: bytes  # the end of every request
 
     def head(self, model: str, output_tokens: int, *, forced: bool) -> bytes:
         """The beginning of a request; `forced`: the answer is to be exactly so long."""
@@ -33,6 +32,9 @@ class Api(Protocol):
 
     def message(self, message: dict[str, Any], before: str) -> tuple[bytes, str]:
         """A message, from its chat form; and where that leads."""
+
+    def close(self, before: str) -> bytes:
+        """The end of a request."""
 
     def event(self, data: bytes, at_us: int, outcome: Outcome, parts: list[str]) -> bool:
         """Takes one event of a stream that came in at `at_us`; its text is put to the others. True

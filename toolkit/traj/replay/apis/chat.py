@@ -60,7 +60,6 @@ class Chat:
     """Messages as the load has them."""
 
     PATH = "chat/completions"
-    CLOSE = b"]}"
 
     def head(self, model: str, output_tokens: int, *, forced: bool) -> bytes:
         length = {"max_tokens": output_tokens, **forcing(output_tokens, forced=forced)}
@@ -73,6 +72,9 @@ class Chat:
     def message(self, message: dict[str, Any], before: str) -> tuple[bytes, str]:
         between = b"," if before else b',"messages":['
         return between + orjson.dumps(message), "messages"
+
+    def close(self, before: str) -> bytes:  # noqa: ARG002 - as others need it
+        return b"]}"
 
     def event(self, data: bytes, at_us: int, outcome: Outcome, parts: list[str]) -> bool:
         if data == b"[DONE]":
@@ -94,12 +96,8 @@ class Chat:
 
 def _spoken(delta: _Delta, parts: list[str]) -> bool:
     """Whether the event carries a part of the answer."""
-    if delta.content:
-        parts.append(delta.content)
-        if delta.tool_calls is None and delta.reasoning_content is None and delta.reasoning is None:
-            return True
-    before = len(parts) - bool(delta.content)
-    parts += [text for text in (delta.reasoning_content, delta.reasoning) if text]
+    before = len(parts)
+    parts += [text for text in (delta.content, delta.reasoning_content, delta.reasoning) if text]
     for call in delta.tool_calls or ():
         if call.function is not None:
             parts += [text for text in (call.function.name, call.function.arguments) if text]

@@ -58,7 +58,6 @@ class Messages:
     become one message. A tool's result is the user's."""
 
     PATH = "messages"
-    CLOSE = b"]}]}"
 
     def head(self, model: str, output_tokens: int, *, forced: bool) -> bytes:
         length = {"max_tokens": output_tokens, **forcing(output_tokens, forced=forced)}
@@ -86,6 +85,10 @@ class Messages:
             return b',"system":[' + blocks, role
         between = {"": b',"messages":[', "system": b'],"messages":['}.get(before, b"]},")
         return between + b'{"role":"%b","content":[' % role.encode() + blocks, role
+
+    def close(self, before: str) -> bytes:
+        # A prompt may be a system prompt alone, and the API wants a message.
+        return b'],"messages":[{"role":"user","content":""}]}' if before == "system" else b"]}]}"
 
     def event(self, data: bytes, at_us: int, outcome: Outcome, parts: list[str]) -> bool:
         event = decode(_EVENT, data)

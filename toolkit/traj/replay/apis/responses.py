@@ -60,7 +60,6 @@ class Responses:
     """A message is one item or several: its reasoning, what it says, its calls."""
 
     PATH = "responses"
-    CLOSE = b"]}"
 
     def head(self, model: str, output_tokens: int, *, forced: bool) -> bytes:
         length = {"max_output_tokens": output_tokens, **forcing(output_tokens, forced=forced)}
@@ -74,6 +73,9 @@ class Responses:
     def message(self, message: dict[str, Any], before: str) -> tuple[bytes, str]:
         between = b"," if before else b',"input":['
         return between + b",".join(map(orjson.dumps, _items(message))), "input"
+
+    def close(self, before: str) -> bytes:  # noqa: ARG002 - as others need it
+        return b"]}"
 
     def event(self, data: bytes, at_us: int, outcome: Outcome, parts: list[str]) -> bool:
         event = decode(_EVENT, data)

@@ -56,7 +56,7 @@ class Reader:
 
     def begin(self) -> None:
         """The next run begins: what was asked of it is not printed."""
-        self.session.lose("prompt_not_logged")
+        self.session.lose("prompt_not_recorded")
 
     def _lane(self, call: str | None) -> _LaneReader:
         found = self._lanes.get(call)

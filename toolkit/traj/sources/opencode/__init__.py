@@ -99,8 +99,9 @@ def read(session_id: str, parts: Sequence[Located]) -> Session:
         if part.session_id != session_id:
             index = len(session.lanes)
             session.lanes.append(Lane("subagent", name=kept.header.agent))
-        readers[part.session_id] = index, _follow(session, index, kept)
-        _describe(session, kept, is_main=index == 0)
+        reader = _follow(session, index, kept)
+        readers[part.session_id] = index, reader
+        _describe(session, kept, reader.talk.first_us, is_main=index == 0)
     _tie(session, readers)
     return session
 
@@ -126,14 +127,16 @@ def _follow(session: Session, index: int, kept: wire.KeptSession) -> BundleReade
     return reader
 
 
-def _describe(session: Session, kept: wire.KeptSession, *, is_main: bool) -> None:
+def _describe(
+    session: Session, kept: wire.KeptSession, first_us: int | None, *, is_main: bool
+) -> None:
     header = kept.header
     if is_main or session.agent_version is None:
         session.agent_version = header.version
     if is_main:
         session.title = header.title
     created = content.microseconds(header.time.created if header.time is not None else None)
-    times = [time for time in (created, session.started_us) if time is not None]
+    times = [time for time in (created, first_us, session.started_us) if time is not None]
     session.started_us = min(times) if times else None
 
 

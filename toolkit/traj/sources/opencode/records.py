@@ -115,7 +115,7 @@ class RecordReader:
                 is_whole=status == "ok",
             ),
             api,
-            (record.model.id or record.model.model_id) if record.model is not None else None,
+            (record.model.id or record.model.model_id or None) if record.model else None,
             response_id=None if times.created is None else f"at-{times.created:.0f}.0",
             usage=content.usage(record.tokens, self.version, whole=status == "ok"),
             start_us=content.microseconds(start),
@@ -132,7 +132,7 @@ class RecordReader:
 
     def _failed_before(self, record: wire.Record, retry: wire.Retry, line: int) -> None:
         """The record names its last retry: the tries before it are known by their number."""
-        model = record.model.id if record.model is not None else None
+        model = (record.model.id or None) if record.model is not None else None
         end = content.microseconds(retry.at)
         for attempt in range(min(retry.attempt or 1, 100)):
             last = attempt == (retry.attempt or 1) - 1
@@ -171,7 +171,7 @@ class RecordReader:
         self.talk.aside(
             Turn(
                 summary if done else None,
-                model=record.model.id if record.model is not None else None,
+                model=(record.model.id or None) if record.model is not None else None,
                 response_id=None if time is None else f"at-{time // 1000}.0",
                 usage=usage,
                 answer_us=time,

@@ -22,18 +22,26 @@ class Talk:
         self.count = 0  # messages in the lane so far
         self.side: int | None = None  # the lane of requests outside the conversation
         self.asides = 0  # messages in it
+        self.first_us: int | None = None  # the earliest time seen
         self.ended_us: int | None = None  # the last request of the conversation
         self.cleared: list[tuple[int, int, Message]] = []  # results, by when they were cleared
 
     def say(self, message: Message) -> int:
         """Adds a message to the context; gives its number in the lane."""
         self.lane.steps.append(message)
+        self._saw(message.time_us)
         return self._counted()
 
     def answer(self, turn: Turn) -> int | None:
         """Adds a request with its answer, if it has one; gives the answer's number."""
         self.lane.steps.append(self._in_order(turn))
+        self._saw(turn.start_us, turn.answer_us, turn.end_us)
         return None if turn.answer is None else self._counted()
+
+    def _saw(self, *times: int | None) -> None:
+        for time in times:
+            if time is not None and (self.first_us is None or time < self.first_us):
+                self.first_us = time
 
     def _in_order(self, turn: Turn) -> Turn:
         """A start that the log gives stands only where the request before it had ended."""
@@ -119,6 +127,7 @@ class Talk:
         if lane.steps:
             lane.steps.append(Rebase("edit"))
         lane.steps.append(turn)
+        self._saw(turn.start_us, turn.answer_us, turn.end_us)
         self.session.lose("unresolved_request_message")
         if turn.answer is None:
             return []

@@ -22,8 +22,8 @@ from traj.sources.lines import UNDECODABLE, Head
 from traj.sources.located import Located
 from traj.sources.openhands import v0, wire
 from traj.sources.openhands.sdk import SdkReader
-from traj.sources.openhands.talk import settle
 from traj.sources.raw_responses import MEANING
+from traj.sources.settled import settle
 
 NAME = "openhands"
 ABOUT = About(

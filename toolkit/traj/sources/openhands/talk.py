@@ -134,24 +134,3 @@ def end_run(
     run.end_us, run.status, run.exit_code = time, status, exit_code
     if time is not None:
         run.clock = "derived"
-
-
-def settle(session: Session) -> None:
-    """Leaves out lanes without a request, and numbers the others anew; the first is the main."""
-    asked = [
-        index
-        for index, lane in enumerate(session.lanes)
-        if any(isinstance(step, Turn) for step in lane.steps)
-    ]
-    kept = asked or [0]
-    session.lose("subagent_without_turns", sum(i not in kept for i in range(1, len(session.lanes))))
-    found = [session.lanes[index] for index in kept]
-    for place, lane in enumerate(found):
-        lane.steps = [
-            replace(step, ranges=tuple((place, a, b) for _, a, b in step.ranges))
-            if isinstance(step, Rebase)
-            else step
-            for step in lane.steps
-        ]
-    found[0].kind, found[0].spawned_by, found[0].joined_by = "main", None, None
-    session.lanes = found

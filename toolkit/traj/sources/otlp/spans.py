@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
-from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,9 +11,10 @@ import msgspec
 from msgspec import Raw, Struct
 
 from traj.errors import SourceError
-from traj.events import SourceFile
+from traj.events import Session, SourceFile
 from traj.sources.lines import LINES, UNDECODABLE
 from traj.sources.otlp import wire
+from traj.sources.remembered import of_file
 
 _REQUEST = msgspec.json.Decoder(wire.Request)
 _SPAN = msgspec.json.Decoder(wire.RawSpan)
@@ -73,16 +73,15 @@ class Content(NamedTuple):
 
 def content(path: Path) -> Content:
     """The sessions in a file. Raises SourceError."""
+    return _content(path, Session("", "", ""))
+
+
+@of_file
+def _content(path: Path, _session: Session) -> Content:
     try:
-        stat = path.stat()
-        return _content(path, stat.st_mtime_ns, stat.st_size)
+        data = path.read_bytes()
     except OSError as error:
         raise SourceError(f"{path}: {error.strerror or error}") from None
-
-
-@lru_cache(maxsize=1)
-def _content(path: Path, _mtime: int, _size: int) -> Content:
-    data = path.read_bytes()
     found: list[tuple[int, Raw, wire.Ids]] = []
     resources: dict[str, list[wire.Attribute]] = {}
     malformed = truncated = 0
