@@ -8,7 +8,8 @@ No figure is written by hand: every table comes from the JSON of a run.
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -293,7 +294,19 @@ def _percent(part: int, whole: int) -> str:
     return f"{part / whole:.0%}" if whole else "-"
 
 
+def _own(module: str) -> Callable[[dict[str, Any]], str]:
+    """The tables that a benchmark makes itself."""
+
+    def tables(result: dict[str, Any]) -> str:
+        made: str = import_module(f"benchmarks.{module}").tables(result)
+        return made
+
+    return tables
+
+
 TABLES = {
+    "engine": _own("engine"),
+    "engine_beside_vllm": _own("engine_beside_vllm"),
     "record": record_tables,
     "peers": peer_tables,
     "export": export_tables,

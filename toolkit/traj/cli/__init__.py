@@ -36,8 +36,8 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 for commands in (
-    *(capacities, datasets, exports, labels, proxies),
-    *(release, publishing, replays, engines),
+    *(datasets, proxies, labels, release, publishing),
+    *(exports, replays, capacities, engines),
 ):
     app.add_typer(commands.app)
 app.add_typer(tools.app, name="tools")

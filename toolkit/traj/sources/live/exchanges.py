@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import accumulate
+from typing import Any
 
 from msgspec.structs import replace
 
@@ -10,15 +11,9 @@ from traj.sources import requests
 from traj.sources.live import wire
 from traj.sources.live.log import Asked, Run, bytes_of
 from traj.sources.requests import Answered, Exchange
-from traj.sources.requests.streams import is_stream
+from traj.sources.requests.streams import events, is_stream
 
-# Of each API's events, those that carry a piece of the answer.
-_TOKENS = (
-    b'"content_block_delta"',  # Anthropic
-    b".delta",  # Responses
-    b'"delta":{"',  # chat; the first one names the role alone
-    b'"parts"',  # Gemini
-)
+_PIECES = ("content", "reasoning_content", "reasoning", "tool_calls", "refusal", "parts")
 _FAILED = 400
 
 
@@ -98,13 +93,19 @@ def _first_token(body: bytes) -> int | None:
         if not ends:
             return None
         stop = min(ends)
-        event = body[at:stop]
-        if any(mark in event for mark in _TOKENS) and not _is_empty(event):
+        if any(_says(event) for event in events(body[at:stop])):
             return stop
         at = stop + 2
     return None
 
 
-def _is_empty(event: bytes) -> bool:
-    """Whether a chat event names a role and says nothing."""
-    return b'"role":"assistant","content":""' in event or b'"delta":{"role":"assistant"}' in event
+def _says(event: dict[str, Any]) -> bool:
+    """Whether an event carries a piece of an answer, in the words of any API."""
+    if str(event.get("type", "")).endswith(("_delta", ".delta")):
+        return event["type"] != "message_delta"
+    for several, inner in (("choices", "delta"), ("candidates", "content")):
+        for one in event.get(several) or ():
+            told = one.get(inner) if isinstance(one, dict) else None
+            if isinstance(told, dict) and any(told.get(name) for name in _PIECES):
+                return True
+    return False
