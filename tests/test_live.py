@@ -8,8 +8,8 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
-import aiohttp
 import pytest
 
 import live_agents
@@ -19,7 +19,7 @@ from traj.dataset import Dataset
 from traj.pipeline import record
 from traj.sources import find
 from traj.sources.live import who
-from upstream import CHUNKED, Connection, Received, world
+from upstream import CHUNKED, OK, Connection, Received, world
 from wire_truth import Exchange
 
 CAPTURED = (
@@ -91,6 +91,198 @@ def test_side_calls_and_sub_agents_have_lanes(shared: Path, tmp_path: Path):
 def _calls(lane: object) -> set[str]:
     answers = [getattr(step, "answer", None) for step in lane.steps]
     return {call.id for answer in answers if answer is not None for call in answer.tool_calls}
+
+
+AGENT = """
+import json, os, sys, urllib.request
+base = os.environ["OPENAI_BASE_URL"]
+assert base.startswith("http://127.0.0.1:") and "/s/" in base, base
+assert "127.0.0.1" in os.environ["NO_PROXY"]
+body = {"model": "m", "messages": [{"role": "user", "content": "my name is " + sys.argv[1]}]}
+headers = {"Content-Type": "application/json", "Authorization": "Bearer " + os.environ["OPENAI_API_KEY"]}
+request = urllib.request.Request(base + "/chat/completions", json.dumps(body).encode(), headers)
+print("agent says", json.load(urllib.request.urlopen(request))["choices"][0]["message"]["content"])
+sys.exit(int(sys.argv[2]))
+"""
+WHOLE = {
+    "id": "c1",
+    "model": "m",
+    "choices": [{"message": {"role": "assistant", "content": "Hi"}, "finish_reason": "stop"}],
+    "usage": {"prompt_tokens": 5, "completion_tokens": 1},
+}
+
+
+def live(folder: Path, *command: str, options: tuple[str, ...] = (), **variables: str) -> Any:
+    """`traj record --live` of a command, with a model that answers everything with WHOLE."""
+
+    async def answer(_request: Received, connection: Connection) -> None:
+        data = json.dumps(WHOLE).encode()
+        await connection.send(OK + b"Content-Length: %d\r\n\r\n" % len(data), data)
+
+    async def go() -> tuple[int, str, str]:
+        async with world(folder / "unused", answer) as w:
+            process = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-m", "traj", "record", "--live", "-o", str(folder / "d.traj")),
+                *(*options, "--", *command),
+                cwd=folder,
+                env={
+                    **os.environ,
+                    "OPENAI_BASE_URL": f"{w.direct}/v1",
+                    "OPENAI_API_KEY": "sk-live-0123456789abcdef",
+                    **variables,
+                },
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+            )
+            out, err = await process.communicate()
+            return process.returncode, out.decode(), err.decode()
+
+    return asyncio.run(go())
+
+
+def test_a_command_is_recorded(tmp_path: Path):
+    """A command meets its model as before: its output and exit code are its own, the dataset has
+    its request, scrubbed, and the log beside it no key."""
+    script = tmp_path / "agent.py"
+    script.write_text(AGENT)
+    git = ["git", "-C", str(tmp_path), "-c", "user.name=Dev", "-c", "user.email=d@example.com"]
+    subprocess.run([*git, "init", "-q", "-b", "topic"], check=True)
+    subprocess.run([*git, "add", "agent.py"], check=True)
+    subprocess.run([*git, "commit", "-qm", "One"], check=True)
+    origin = "https://me:pass@github.com/some/where.git"
+    subprocess.run([*git, "remote", "add", "origin", origin], check=True)
+    key = "sk-live-0123456789abcdef"
+    code, out, err = live(tmp_path, sys.executable, str(script), "ghp_" + "a1B2" * 9, "3", key)
+    assert (code, out) == (3, "agent says Hi\n"), err
+    assert "recorded 1 sessions" in err
+    dataset = Dataset.open(tmp_path / "d.traj")
+    assert dataset.manifest.scrubbed
+    (row,) = dataset.table("trajectories").to_pylist()
+    assert row["source"]["recorder"] == "proxy"
+    assert row["repository"]["url"] == "https://github.com/some/where"
+    assert row["repository"]["branch"] == "topic"
+    assert len(row["repository"]["commit"]) == 40
+    (turn,) = dataset.table("turns").to_pylist()
+    assert (turn["input_tokens"], turn["output_tokens"], turn["clock"]) == (5, 1, "measured")
+    assert validate(dataset).ok
+    (log,) = (tmp_path / "d.traj.live").iterdir()
+    text = log.read_text()
+    assert key not in text
+    assert "pass@" not in text
+    begin = json.loads(text.splitlines()[0])
+    assert begin["command"][-1] == "[credential]"
+    assert begin["checkout"]["clean"] is False  # the dataset's own folders are new in it
+    assert json.loads(text.splitlines()[-1])["exit_code"] == 3
+
+
+def test_a_command_that_asks_nothing(tmp_path: Path):
+    """Where no request came through the proxy that is said, nothing is written, and the command's
+    exit code stands; a command that is not there is the caller's mistake."""
+    code, _, err = live(tmp_path, sys.executable, "-c", "raise SystemExit(7)")
+    assert code == 7
+    assert "no request came through the proxy" in err
+    assert not (tmp_path / "d.traj").exists()
+    code, _, err = live(tmp_path, "no-such-agent")
+    assert code == 2
+    assert err == "traj: no-such-agent: no such command\n"
+
+
+def test_codex_is_told_on_its_command_line(tmp_path: Path):
+    """Codex reads no variable: it is given a setting, in place of one that it had."""
+    codex = tmp_path / "codex"
+    codex.write_text('#!/bin/sh\necho "$@"\n')
+    codex.chmod(0o755)
+    for words in (("exec", "hello"), ("exec", "-c", 'openai_base_url="http://own/v1"', "hello")):
+        _, out, _ = live(tmp_path, str(codex), *words)
+        assert out.count("openai_base_url=") == 1
+        assert 'openai_base_url="http://127.0.0.1:' in out
+        assert "own" not in out
+
+
+def test_requests_that_name_no_session_belong_to_the_run(tmp_path: Path):
+    """Agents that say nothing are told apart by the run of their base URL, and those that do by
+    what they say, in one log or in several."""
+    body = {"model": "m", "messages": [{"role": "user", "content": "hello"}]}
+
+    async def answer(_request: Received, connection: Connection) -> None:
+        data = json.dumps(WHOLE).encode()
+        await connection.send(OK + b"Content-Length: %d\r\n\r\n" % len(data), data)
+
+    async def go() -> None:
+        async with world(tmp_path, answer) as w:
+            for run, headers in (
+                ("one", {}),
+                ("two", {}),
+                ("three", {"x-session-id": "a"}),
+                ("three", {"x-session-id": "b"}),
+                ("three", {"x-session-id": "c", "x-parent-session-id": "b"}),
+            ):
+                url = w.url("/v1/chat/completions", run)
+                async with w.client.post(url, json=body, headers=headers) as response:
+                    await response.read()
+
+    asyncio.run(go())
+    found = {one.session_id: one for one in find([tmp_path]).sessions}
+    assert set(found) == {"one", "two", "a@three", "b@three"}
+    assert [lane.kind for lane in found["b@three"].read().lanes] == ["main", "subagent"]
+    for one in found.values():
+        session = one.read()
+        assert session.files == one.measured()
+        assert sum(file.bytes for file in session.files) == one.bytes
+    dataset = recorded(tmp_path, tmp_path / "out.traj")
+    again = record([tmp_path], tmp_path / "out.traj")
+    assert (again.recorded, again.unchanged) == (0, 4)
+    assert len(dataset.table("turns")) == 5
+
+
+def test_packed_bodies_are_read(tmp_path: Path):
+    """A request that an agent packed, and an answer that came packed, are read as what they say."""
+    import gzip
+
+    body = {"model": "m", "messages": [{"role": "user", "content": "hello"}], "stream": True}
+    events = [
+        b'data: {"id":"x","choices":[{"delta":{"role":"assistant","content":""}}]}\n\n',
+        b'data: {"choices":[{"delta":{"content":"Hi"},"finish_reason":"stop"}]}\n\n',
+    ]
+    packed = gzip.compress(json.dumps(body).encode())
+
+    async def answer(request: Received, connection: Connection) -> None:
+        assert request.body == packed
+        data = gzip.compress(b"".join(events))
+        told = b"Content-Encoding: gzip\r\nContent-Length: %d\r\n\r\n" % len(data)
+        await connection.send(OK + told, data)
+
+    async def go() -> None:
+        async with world(tmp_path, answer) as w:
+            headers = {"Content-Encoding": "gzip"}
+            url = w.url("/v1/chat/completions")
+            async with w.client.post(url, data=packed, headers=headers) as response:
+                assert gzip.decompress(await response.read()) == b"".join(events)
+            (lane,) = (await w.session()).lanes
+            message, turn = lane.steps
+            assert (message.content, turn.answer.content) == ("hello", "Hi")
+            assert turn.first_token_us is None  # which chunk brought what is not known
+
+    asyncio.run(go())
+
+
+@pytest.mark.parametrize(
+    ("agent", "name", "version"),
+    [
+        ("claude-cli/2.1.330 (external, cli)", "claude_code", "2.1.330"),
+        ("codex_exec/0.169.0 (Debian 12; x86_64)", "codex", "0.169.0"),
+        ("opencode/1.18.33 ai-sdk/provider-utils/4.0.23", "opencode", "1.18.33"),
+        ("QwenCode/0.24.4 (linux; x64)", "qwen_code", "0.24.4"),
+        ("GeminiCLI-tui/0.61.0/gemini-2.5-pro (linux)", "gemini_cli", "0.61.0"),
+        ("kimi-code-cli/2.1.0", "kimi_code", "2.1.0"),
+        ("pi (linux 6.18; x64)", "pi", None),
+        ("pipeline/3", "unknown", None),
+    ],
+)
+def test_agents_are_known_by_what_they_say(agent: str, name: str, version: str | None):
+    """Name and version come from the user agent; from the command where that tells nothing."""
+    assert who.agent_of({"user-agent": agent}, ["x"]) == (name, version)
+    assert who.agent_of({"user-agent": "OpenAI/Python 2"}, ["/a/mini"])[0] == "mini_swe_agent"
 
 
 @pytest.mark.harness

@@ -32,7 +32,11 @@ class Exchange:
     @property
     def api(self) -> str:
         path = self.path.partition("?")[0]
-        for end, name in (("/messages", "anthropic"), ("/completions", "chat"), ("es", "responses")):
+        for end, name in (
+            ("/messages", "anthropic"),
+            ("/completions", "chat"),
+            ("es", "responses"),
+        ):
             if path.endswith(end):
                 return name
         return "gemini"

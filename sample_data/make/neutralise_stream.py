@@ -20,7 +20,15 @@ from pathlib import Path
 from neutralise import Neutral
 
 RUN, LOGS, TRUTH, OUT = map(Path, sys.argv[1:5])
-DROPPED = ("slash_commands", "agents", "skills", "plugins", "capabilities", "memory_paths", "messaging_socket_path")
+DROPPED = (
+    "slash_commands",
+    "agents",
+    "skills",
+    "plugins",
+    "capabilities",
+    "memory_paths",
+    "messaging_socket_path",
+)
 
 
 def words(text):
@@ -90,4 +98,6 @@ for path in TRUTH.glob("*.json"):
 assert theirs, "no instructions to compare with"
 left = [one for row in lines for one in runs(row) if one in theirs]
 assert not left, left[:3]
-OUT.write_text("".join(json.dumps(row, ensure_ascii=False, separators=(",", ":")) + "\n" for row in lines))
+OUT.write_text(
+    "".join(json.dumps(row, ensure_ascii=False, separators=(",", ":")) + "\n" for row in lines)
+)

@@ -107,7 +107,9 @@ class Server(BaseHTTPRequestHandler):
             ],
             "usage": usage,
         }
-        SEEN.append({"status": 200, "start": start, "end": time.time(), "request": body, "response": answer})
+        SEEN.append(
+            {"status": 200, "start": start, "end": time.time(), "request": body, "response": answer}
+        )
         self.reply(200, answer)
 
     def reply(self, status, value):
@@ -255,7 +257,8 @@ def run(client, tracer, agent, system, task, conversation):
             for call in said.tool_calls:
                 name, text = call.function.name, call.function.arguments
                 with tracer.start_as_current_span(
-                    f"execute_tool {name}", attributes=attributes("TOOL", name, conversation, call.id, text)
+                    f"execute_tool {name}",
+                    attributes=attributes("TOOL", name, conversation, call.id, text),
                 ):
                     if name == "ask_helper":
                         result = run(client, tracer, "helper", HELPER, ERRAND, conversation)
@@ -287,7 +290,9 @@ def main():
         proxy.send_signal(signal.SIGINT)
         proxy.wait()
     time.sleep(1)
-    Path(TRUTH).write_text(json.dumps({"recording": f"otlp-{KIND}", "requests": SEEN}, indent=1) + "\n")
+    Path(TRUTH).write_text(
+        json.dumps({"recording": f"otlp-{KIND}", "requests": SEEN}, indent=1) + "\n"
+    )
 
 
 main()

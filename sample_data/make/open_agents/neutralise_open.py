@@ -9,6 +9,7 @@ tokens.
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import shutil
 import sqlite3
@@ -23,7 +24,7 @@ sys.path[:0] = [str(HERE.parent), str(HERE.parent / "chat")]
 
 from neutralise import PRIVATE, Neutral, dumps, grams
 from neutralise_chat import requests
-from record_open import FIRST, NAMES, SECOND, THIRD
+from record_open import FIRST, NAMES, OURS, SECOND, THIRD
 from scripted_model import all_text
 
 PUBLISHED = {"opencode": "opencode", "kimi": "kimi_code", "cline": "cline"}
@@ -34,7 +35,7 @@ Json = dict[str, Any]
 def own_texts() -> list[str]:
     plan: Json = json.loads((HERE / "plan.json").read_text())
     texts = [text for text in all_text(plan) if len(text.split()) >= 4]
-    return [*texts, FIRST, SECOND, THIRD]
+    return [*texts, FIRST, SECOND, THIRD, OURS]
 
 
 class Cleaner:
@@ -48,6 +49,55 @@ class Cleaner:
         if part.get("synthetic"):
             part["text"] = self.neutral(part["text"])
         return part
+
+
+    def wire(self, line: Json, hashes: dict[str, str]) -> Json:
+        """A line of Kimi Code's: what it says of itself, its tools, reminders and summaries."""
+        kind, message = line["type"], line.get("message") or {}
+        if kind == "profile.bind":
+            line["systemPrompt"] = self.neutral(line["systemPrompt"])
+        elif kind == "llm.tools_snapshot":
+            line["tools"] = self.described(line["tools"])
+            text = json.dumps(line["tools"], ensure_ascii=False, separators=(",", ":"))
+            new = hashlib.sha256(text.encode()).hexdigest()
+            hashes[line["hash"]] = line["hash"] = new
+        elif kind == "llm.request":
+            line["toolsHash"] = hashes.get(line["toolsHash"], line["toolsHash"])
+        elif kind == "context.append_message":
+            self.texts(message)
+        elif kind == "agent.message.appended":
+            self.texts(message["message"])
+        elif kind == "context.apply_compaction":
+            line["contextSummary"] = self.neutral(line["contextSummary"])
+        elif kind == "context.append_loop_event":
+            result = line["event"].get("result") or {}
+            if str(result.get("output", "")).startswith("agent_id:"):
+                result["output"] = self.around_lines(result["output"])
+        return line
+
+    def texts(self, message: Json) -> None:
+        """The texts of a message that are not ours."""
+        for part in message.get("content") or []:
+            text = part.get("text", "")
+            if text.startswith("<system-reminder>"):
+                part["text"] = self.neutral.wrapped(text)
+            elif text.startswith("agent_id:"):
+                part["text"] = self.around_lines(text)
+
+    def around_lines(self, text: str) -> str:
+        """A report with the agent's words around it, line by line."""
+        return "\n".join(self.neutral(line) for line in text.split("\n"))
+
+    def described(self, value: Any) -> Any:
+        """Descriptions anywhere within a value."""
+        if isinstance(value, dict):
+            return {
+                key: self.neutral(item)
+                if key == "description" and isinstance(item, str)
+                else self.described(item)
+                for key, item in value.items()
+            }
+        return [self.described(item) for item in value] if isinstance(value, list) else value
 
 
 def opencode(base: Path, target: Path, cleaner: Cleaner) -> None:
@@ -85,7 +135,14 @@ def opencode(base: Path, target: Path, cleaner: Cleaner) -> None:
 
 
 def kimi(base: Path, target: Path, cleaner: Cleaner) -> None:
-    raise NotImplementedError
+    """The agents' logs, and what the session says of itself."""
+    home = base / "home/.kimi-code/sessions"
+    hashes: dict[str, str] = {}
+    for path in sorted(home.glob("wd_*/session_*/agents/*/wire.jsonl")):
+        out = target / "kimi_code" / path.relative_to(home)
+        out.parent.mkdir(parents=True)
+        lines = [cleaner.wire(json.loads(text), hashes) for text in path.read_text().splitlines()]
+        out.write_text("".join(dumps(line) + "\n" for line in lines))
 
 
 def cline(base: Path, target: Path, cleaner: Cleaner) -> None:

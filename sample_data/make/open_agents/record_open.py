@@ -24,6 +24,7 @@ TASK = "python-pager"
 FIRST = "Please fix the problem described in ISSUE.md, run the tests, and commit."
 SECOND = "What did the last commit change?"
 THIRD = "Is all of it committed?"
+OURS = "You are a careful programmer in a sample recording of the traj project."
 NAMES = ("opencode", "kimi", "cline")
 BASE = f"http://127.0.0.1:{PORT}/v1"
 
@@ -100,9 +101,13 @@ def kimi(base: Path, repo: Path, env: dict[str, str]) -> None:
         'default_model = "mock"\ntelemetry = false\n\n[loop_control]\n'
         "reserved_context_size = 1000\ncompaction_trigger_ratio = 0.85\n\n"
         f'[providers.mock]\ntype = "openai"\nbase_url = "{BASE}"\napi_key = "dummy"\n\n'
-        '[models.mock]\nprovider = "mock"\nmodel = "mock-1"\nmax_context_size = 25500\n'
+        '[models.mock]\nprovider = "mock"\nmodel = "mock-1"\nmax_context_size = 7500\n'
     )
     write(HOME / ".kimi-code/config.toml", config)
+    for name, tools in (("agent", "Bash, Read, Edit, Agent"), ("coder", "Bash, Read")):
+        head = f"---\nname: {name}\ndescription: {name} of the samples\noverride: true\n"
+        text = f"{head}tools: {tools}\n---\n{OURS}\n"
+        write(HOME / f".kimi-code/agents/{name}.md", text)
     env = {**env, "KIMI_CODE_DISABLE_TELEMETRY": "1"}
     headless(base, repo, env, 0, "kimi", "-p", FIRST, "--output-format", "stream-json")
     again = ["kimi", "--continue", "--output-format", "stream-json", "-p"]

@@ -99,7 +99,7 @@ def _moment(time: int | None) -> datetime | None:
 def _duration(turns: Columns, calls: Columns, messages: Messages, base: int | None) -> int | None:
     if base is None:
         return None
-    times = [*turns["end_us"], *turns["start_us"], *calls["end_us"]]
+    times = [*turns["end_us"], *turns["start_us"], *calls["end_us"], *calls["start_us"]]
     times += [max(0, m.time_us - base) for m in messages.all if m.time_us is not None]
     return max((time for time in times if time is not None), default=None)
 

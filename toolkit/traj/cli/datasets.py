@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Annotated
 
@@ -96,7 +97,8 @@ def record(
             progress=progress,
         )
     if not quiet:
-        show(report, recording, as_json)
+        with redirect_stdout(sys.stderr if live else sys.stdout):  # a command's output is its own
+            show(report, recording, as_json)
     for path, problem in report.problems:
         print(f"traj: {plain(path)}: {plain(problem)}", file=sys.stderr)
     raise typer.Exit(code or (1 if report.problems else 0))

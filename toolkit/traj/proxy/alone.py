@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from traj.errors import UsageError
-from traj.proxy.run import LOOPBACK, Ran, new_run, proxy_class, writable
+from traj.proxy.run import LOOPBACK, Ran, new_loop, new_run, proxy_class, writable
 from traj.proxy.upstreams import Upstreams, upstreams, variables_of
 
 TOKEN = "TRAJ_PROXY_TOKEN"  # noqa: S105 - the variable's name
@@ -35,7 +35,8 @@ def serve(
         raise UsageError(f"{TOKEN}: letters and digits, at least {_SHORTEST}")
     places = upstreams(named, variables, token)
     writable(folder)
-    return asyncio.run(_serve(places, folder, host, port, tell))
+    with asyncio.Runner(loop_factory=new_loop()) as runner:
+        return runner.run(_serve(places, folder, host, port, tell))
 
 
 async def _serve(

@@ -140,8 +140,10 @@ def digest(part: bytes) -> str:
 def without_keys(part: bytes) -> tuple[bytes, int]:
     """A list of tools or servers without the credentials that some of them carry, and how many
     there were."""
+    if b'url"' not in part:
+        return part, 0
     lower = part.lower()
-    if not any(f'"{name}"'.encode() in lower for name in _PRIVATE) or b"url" not in lower:
+    if not any(f'"{name}"'.encode() in lower for name in _PRIVATE):
         return part, 0
     try:
         found: Any = orjson.loads(part)

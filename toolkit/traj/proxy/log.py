@@ -6,6 +6,7 @@ counted, and the count is written as soon as there is room again.
 
 from __future__ import annotations
 
+import asyncio
 import os
 import queue
 import threading
@@ -55,6 +56,8 @@ class Request(msgspec.Struct):
     body: bytes
     encoding: str | None
     masks: Masks
+    pending: asyncio.TimerHandle | None = None  # what will hand it to the log
+    noted: bool = False  # handed to the log
 
 
 class Answer(msgspec.Struct):

@@ -10,7 +10,7 @@ import asyncio
 import os
 import re
 import signal
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -63,7 +63,8 @@ def run(
         options.append(f"openai={told}")
     places = upstreams(options, variables)
     writable(folder)
-    return asyncio.run(_run(list(command), folder, places, port, variables))
+    with asyncio.Runner(loop_factory=new_loop()) as runner:
+        return runner.run(_run(list(command), folder, places, port, variables))
 
 
 async def _run(
@@ -156,6 +157,15 @@ def proxy_class() -> type[Proxy]:
     except ImportError:
         raise MissingExtraError("recording live", "live") from None
     return Proxy
+
+
+def new_loop() -> Callable[[], asyncio.AbstractEventLoop]:
+    """The quicker event loop where it is installed."""
+    try:
+        import uvloop
+    except ImportError:
+        return asyncio.new_event_loop
+    return uvloop.new_event_loop
 
 
 def new_run() -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,6 +29,7 @@ from traj.proxy.log import Answer, Log, Request
 from traj.proxy.upstreams import Upstreams, Way
 
 _DRAIN_S = 10.0  # how long requests in flight may take at the end
+_LATER_S = 0.03
 _FIELD = 1 << 17  # bytes of a header: some agents send whole settings
 _QUIET = logging.getLogger("traj.proxy")  # an agent's terminal is no place for our troubles
 _QUIET.addHandler(logging.NullHandler())
@@ -49,6 +51,7 @@ class Proxy:
     _logs: dict[str, Log] = field(default_factory=dict)
     _client: aiohttp.ClientSession | None = None
     _runner: Any = None
+    _ways_out: Mapping[str, str] = field(default_factory=getproxies)
 
     async def start(self) -> str:
         """Listens, and gives the proxy's address. Raises UsageError where it cannot."""
@@ -131,7 +134,8 @@ class Proxy:
         answer = Answer(asked)
         try:
             asked.body = await _body(request)
-            log.ask(asked)
+            # Cutting and hashing wait until the request is on its way: models take longer.
+            asked.pending = asyncio.get_running_loop().call_later(_LATER_S, _ask, asked, log)
             if "websocket" in request.headers.get("Upgrade", "").lower():
                 # A socket's frames cannot be passed on as requests: agents then send them so.
                 answer.status = 426
@@ -170,6 +174,8 @@ class Proxy:
             async for chunk in response.content.iter_any():
                 chunks.append((now(), chunk))
                 await passed.write(chunk)
+                if not answer.request.noted:
+                    _ask(answer.request, log)
         except (aiohttp.ClientPayloadError, aiohttp.ClientConnectionError, OSError) as error:
             transport = request.transport
             gone = transport is None or transport.is_closing()
@@ -193,7 +199,7 @@ class Proxy:
         assert self._client is not None
         headers = _request_headers(request, body)
         url = URL(target, encoded=True)
-        proxy = _way_out(url.scheme, url.host or "")
+        proxy = _way_out(self._ways_out, url)
         connection = SimpleNamespace(kept=False)
         for again in (False, True):
             try:
@@ -219,6 +225,7 @@ def _note(answer: Answer, log: Log, done: asyncio.Future[None] | None = None) ->
     if answer.noted:
         return
     answer.noted = True
+    _ask(answer.request, log)
     answer.at_us = answer.at_us or log.clock.at_us()
 
     def tell() -> None:
@@ -227,6 +234,15 @@ def _note(answer: Answer, log: Log, done: asyncio.Future[None] | None = None) ->
                 done.get_loop().call_soon_threadsafe(_resolve, done)
 
     log.end(answer, tell)
+
+
+def _ask(asked: Request, log: Log) -> None:
+    """Writes a request down, once."""
+    if not asked.noted:
+        asked.noted = True
+        if asked.pending is not None:
+            asked.pending.cancel()
+        log.ask(asked)
 
 
 def _resolve(done: asyncio.Future[None]) -> None:
@@ -254,10 +270,10 @@ def _headers(response: aiohttp.ClientResponse) -> CIMultiDict[str]:
     return CIMultiDict(passed_on(response.raw_headers))
 
 
-def _way_out(scheme: str, host: str) -> str | None:
-    """The proxy that the environment names for a host, as the agent would have used it."""
-    found = getproxies().get(scheme)
-    return None if found is None or proxy_bypass(host) else found
+def _way_out(ways: Mapping[str, str], url: URL) -> str | None:
+    """The proxy that the environment names for an address, as the agent would have used it."""
+    found = ways.get(url.scheme)
+    return None if found is None or proxy_bypass(url.host or "") else found
 
 
 def _broken_off(

@@ -33,6 +33,7 @@ class Client:
         lines = [f"POST {url.path} HTTP/1.1", f"Host: {host}"]
         lines += [f"{name}: {value}" for name, value in options.headers().items()]
         self._head = "\r\n".join([*lines, "Content-Length: "]).encode()
+        self._open: set[Connection] = set()
         self._idle: list[Connection] = []
         self._context: ssl.SSLContext | None = None
 
@@ -52,8 +53,10 @@ class Client:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        for connection in self._idle:
+        for connection in self._open:
             connection.abort()
+        while self._open:  # uvloop waits for ever where a loop ends before its connections have
+            await asyncio.sleep(0.001)
 
     async def send(self, body: bytes, outcome: Outcome) -> None:
         """Sends one request and fills in what came of it; again where the engine had closed an
@@ -89,7 +92,7 @@ class Client:
         try:
             async with asyncio.timeout(min(_CONNECT_S, self._timeout_s)):
                 _, connection = await loop.create_connection(
-                    lambda: Connection(self._parser, self._idle.append),
+                    lambda: Connection(self._parser, self._open, self._idle),
                     self._host,
                     self._port,
                     ssl=self._context,

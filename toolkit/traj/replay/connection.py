@@ -12,8 +12,6 @@ from typing import TYPE_CHECKING, cast
 from traj.replay.outcome import FailedError, Outcome, now_us
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     import httptools
 
     from traj.replay.apis import Api
@@ -69,16 +67,18 @@ class Answer:
 
 
 class Connection(asyncio.Protocol):
-    """A connection to an engine. `free` is told when it can carry another request."""
+    """A connection to an engine: among the `known` as long as it lives, among the `idle` when it
+    can carry another request."""
 
     def __init__(
         self,
         parser: type[httptools.HttpResponseParser],
-        free: Callable[[Connection], None],
+        known: set[Connection],
+        idle: list[Connection],
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._parser: httptools.HttpResponseParser | None = parser(self)
-        self._free = free
+        self._known, self._idle = known, idle
         self._answer: Answer | None = None
         self._over: asyncio.Future[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -134,6 +134,7 @@ class Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
+        self._known.add(self)
 
     def data_received(self, data: bytes) -> None:
         import httptools
@@ -149,6 +150,7 @@ class Connection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._lost(str(exc or "") or "the engine closed the connection")
+        self._known.discard(self)
         self._parser = None  # which knows this connection: neither would go without the other
 
     def _lost(self, why: str) -> None:
@@ -201,6 +203,6 @@ class Connection(asyncio.Protocol):
             self._end(self._answer)
         self.used = True
         if keeps and not self._transport.is_closing():
-            self._free(self)
+            self._idle.append(self)
         else:
             self._transport.close()

@@ -49,6 +49,7 @@ SOURCES = {
     "mini_swe_agent": "traj.sources.mini_swe_agent",
     "openhands": "traj.sources.openhands",
     "openhands_llm_log": "traj.sources.openhands_llm_log",
+    "kimi_code": "traj.sources.kimi_code",
     "opencode": "traj.sources.opencode",
     "pi": "traj.sources.pi",
     "qwen_code": "traj.sources.qwen_code",

@@ -75,15 +75,12 @@ def results(tables: Tables) -> Iterator[Fault]:
     import polars as pl
 
     tables.need_text()
+    contents = tables.once(_recount).filter(pl.col("kind") == "content")
     answers = (
-        tables.once(_recount)
-        .filter(pl.col("kind") == "content")
-        .join(
-            tables.frame("messages", [*MESSAGE, "role", "tool_call_id"])
-            .filter(pl.col("role") == "tool")
-            .drop_nulls("tool_call_id"),
-            on=MESSAGE,
-        )
+        tables.frame("messages", [*MESSAGE, "role", "tool_call_id"])
+        .filter(pl.col("role") == "tool")
+        .drop_nulls("tool_call_id")
+        .join(contents, on=MESSAGE, how="left")  # one without text answers its call all the same
     )
     rows = _calls_with_message(tables, ["result_tokens", "result_bytes"])
     # Some providers use an id again: a call is answered by the first result after it.

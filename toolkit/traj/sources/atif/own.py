@@ -9,45 +9,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import NamedTuple
 
-from msgspec import Raw, Struct, field
 from msgspec.structs import replace
 
-from traj.events import (
-    Attachment,
-    Lane,
-    Message,
-    Rebase,
-    Repository,
-    Sampling,
-    Session,
-    ToolRun,
-    Turn,
-)
-from traj.sources import documents
+from traj.events import Lane, Message, Rebase, Repository, Sampling, Session, Turn
 from traj.sources.atif import spoken, wire
+from traj.sources.atif.rows import Asked, Rows, Told
 from traj.sources.lines import epoch_us
-from traj.sources.requests.pieces import fit, json_text, text_of
+from traj.sources.requests.pieces import fit
 
 Range = tuple[int, int, int]
 _COUNTED_ANEW = ("attachment_payload", "unmatched_tool_result", "broken_dependency")
 _REASONS = ("compaction", "clear", "rewind", "edit")
-
-
-class _Asked(NamedTuple):
-    turn: wire.OwnTurn
-    step: wire.Step
-    message: Message | None
-    number: int
-
-
-class _Told(Struct):
-    """One lane's rows."""
-
-    messages: dict[int, Message] = field(default_factory=dict)
-    turns: list[_Asked] = field(default_factory=list)
-    spawned: dict[str, str] = field(default_factory=dict)  # calls by trajectory
 
 
 def is_own(document: wire.Document) -> bool:
@@ -72,10 +45,10 @@ class _Reader:
         self.extras = [own[i] for i in order]
         head = fit(self.extras[0].trajectory, wire.OwnHead) or wire.OwnHead()
         self.base = epoch_us(head.started_at)
-        self.systems: dict[str, str] = {}
-        self.tools: dict[str, str] = {}
+        self.unanswered = 0
         self.places: dict[int, tuple[int, int]] = {}  # lane and place in it, by message number
         self._describe(head)
+        self.rows = Rows(session, self.base)
 
     def _describe(self, head: wire.OwnHead) -> None:
         session = self.session
@@ -91,8 +64,9 @@ class _Reader:
                 session.lose(loss.kind, loss.count)
 
     def read(self) -> None:
-        told = [self._rows(one) for one in self.documents]
-        self.session.has_text = any(rows.messages for rows in told)
+        told = [self.rows.read(one) for one in self.documents]
+        asked = any(rows.turns for rows in told)
+        self.session.has_text = not asked or any(rows.messages for rows in told)
         for index, rows in enumerate(told):
             for place, number in enumerate(sorted(rows.messages)):
                 self.places[number] = index, place
@@ -108,104 +82,10 @@ class _Reader:
         joins = self._joins(told)
         for index, rows in enumerate(told):
             self._steps(index, rows, joins)
+        known = self.session.losses.get("answer_not_recorded", 0)
+        self.session.lose("answer_not_recorded", max(0, self.unanswered - known))
 
-    def at(self, time_us: int | None) -> int | None:
-        """A time from the trajectory's start, on the calendar."""
-        return None if time_us is None or self.base is None else self.base + time_us
-
-    # Rows
-
-    def _rows(self, document: wire.Document) -> _Told:
-        agent = document.agent or wire.Agent()
-        own = fit(agent.extra, wire.OwnAgent) or wire.OwnAgent()
-        definitions = dict(own.more_tool_definitions)
-        if own.tools_id is not None:
-            definitions[own.tools_id] = agent.tool_definitions
-        for name, raw in definitions.items():
-            text = json_text(raw)
-            if text is not None:
-                self.tools[name] = text
-        rows = _Told()
-        for number, step in documents.items(document.steps, wire.STEP, self.session):
-            self._step(rows, step, number)
-        rows.turns.sort(key=lambda asked: asked.turn.turn)
-        return rows
-
-    def _step(self, rows: _Told, step: wire.Step, number: int) -> None:
-        extra = fit(step.extra, wire.OwnExtra) or wire.OwnExtra()
-        if extra.system_id is not None:
-            self.systems[extra.system_id] = text_of(step.message) or ""
-            return
-        turn = fit(extra.turn, wire.OwnTurn) if bytes(extra.turn) else None
-        if step.source == "agent":
-            message, asked = spoken.answer(step, self.session)
-            for call, raw in asked:
-                self._run(call.id, raw)
-            if turn is not None:
-                known = self._placed(rows, message, extra.message, number)
-                if turn.output is not None and known is None:
-                    self.session.lose("answer_not_recorded")
-                rows.turns.append(_Asked(turn, step, known, number))
-                if known is None:
-                    rows.turns[-1] = _Asked(replace(turn, output=None), step, None, number)
-            else:
-                self.session.lose("malformed_field", bool(bytes(extra.turn)))
-                self._placed(rows, message, extra.message, number)
-        else:
-            role = "system" if step.source == "system" else "user"
-            text = text_of(step.message)
-            self._placed(rows, Message(role, text), extra.message, number)
-        for result in spoken.results(step, self.session):
-            self._result(rows, result, number)
-
-    def _placed(
-        self, rows: _Told, message: Message, raw: Raw, number: int, call: str | None = None
-    ) -> Message | None:
-        own = fit(raw, wire.OwnMessage)
-        if own is None or own.message in rows.messages:
-            return None
-        kept = tuple(
-            Attachment(one.media_type, one.sha256, one.bytes) for one in own.attachments or ()
-        )
-        found = replace(
-            message,
-            name=own.name,
-            tool_call_id=call if message.role == "tool" else None,
-            attachments=kept,
-            time_us=self.at(own.time_us),
-            line=number,
-        )
-        rows.messages[own.message] = found
-        return found
-
-    def _result(self, rows: _Told, result: wire.Result, number: int) -> None:
-        call = result.source_call_id or ""
-        for one in spoken.references(result):
-            if one.trajectory_id is not None:
-                rows.spawned[one.trajectory_id] = call
-        extra = fit(result.extra, wire.OwnExtra)
-        if extra is not None:
-            message = Message("tool", text_of(result.content))
-            self._placed(rows, message, extra.message, number, call)
-
-    def _run(self, call: str, raw: Raw) -> None:
-        own = fit(raw, wire.OwnCall)
-        if own is None:
-            return
-        self.session.tool_runs[call] = ToolRun(
-            self.at(own.start_us),
-            self.at(own.end_us),
-            own.clock,
-            own.permission_us,
-            own.status,
-            own.exit_code,
-            own.truncated,
-            own.background,
-        )
-
-    # Steps
-
-    def _joins(self, told: Sequence[_Told]) -> dict[int, list[int]]:
+    def _joins(self, told: Sequence[Told]) -> dict[int, list[int]]:
         """Sub-agents' lanes by the turn that their last one had to be waited for."""
         lasts = {rows.turns[-1].turn.turn: lane for lane, rows in enumerate(told) if rows.turns}
         calls = {
@@ -224,7 +104,7 @@ class _Reader:
                         joins.setdefault(asked.turn.turn, []).append(other or 0)
         return joins
 
-    def _steps(self, index: int, rows: _Told, joins: dict[int, list[int]]) -> None:
+    def _steps(self, index: int, rows: Told, joins: dict[int, list[int]]) -> None:
         steps = self.session.lanes[index].steps
         numbers = sorted(rows.messages)
         context: list[Range] = []
@@ -246,6 +126,7 @@ class _Reader:
             answer = None
             if turn.output is not None and told < len(numbers) and numbers[told] == turn.output:
                 answer = rows.messages[numbers[told]]
+            self.unanswered += answer is None and turn.status == "ok"
             steps.append(self._turn(asked, answer))
             if answer is not None:
                 context = _joined(context, (index, told, told + 1))
@@ -303,7 +184,7 @@ class _Reader:
             return None
         return found
 
-    def _turn(self, asked: _Asked, answer: Message | None) -> Turn:
+    def _turn(self, asked: Asked, answer: Message | None) -> Turn:
         turn, step = asked.turn, asked.step
         sampling = turn.sampling or wire.Sampling()
         effort = None if step.reasoning_effort is None else str(step.reasoning_effort)
@@ -313,16 +194,16 @@ class _Reader:
         return Turn(
             answer,
             turn.api,
-            step.model_name,
+            step.model_name or None,
             turn.response_id,
             spoken.usage(step),
-            start_us=self.at(turn.start_us),
-            first_token_us=self.at(turn.first_token_us),
-            end_us=self.at(turn.end_us),
+            start_us=self.rows.at(turn.start_us),
+            first_token_us=self.rows.at(turn.first_token_us),
+            end_us=self.rows.at(turn.end_us),
             # Without a start the build would work one out.
             clock=turn.clock if turn.start_us is not None else "none",
-            system=self.systems.get(turn.system_id or ""),
-            tools=self.tools.get(turn.tools_id or ""),
+            system=self.rows.systems.get(turn.system_id or ""),
+            tools=self.rows.tools.get(turn.tools_id or ""),
             earlier_reasoning=turn.earlier_reasoning,
             stop_reason=turn.stop_reason,
             status=turn.status,

@@ -117,7 +117,7 @@ class _Reader:
         self.lane.steps.append(
             Turn(
                 message,
-                model=step.model_name or self.model,
+                model=step.model_name or self.model or None,
                 usage=figures,
                 # Writers do not agree on what a step's time is: its place in order, no more.
                 end_us=time,

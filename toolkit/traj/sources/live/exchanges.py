@@ -50,6 +50,7 @@ def _exchange(one: Asked, began_us: int) -> Exchange | None:
         began_us + end.at_us,
         "measured",
         thread=one.who.agent,
+        compacts=one.who.compacts,
         line=one.line,
     )
 
@@ -102,7 +103,7 @@ def _first_token(body: bytes) -> int | None:
 def _says(event: dict[str, Any]) -> bool:
     """Whether an event carries a piece of an answer, in the words of any API."""
     if str(event.get("type", "")).endswith(("_delta", ".delta")):
-        return event["type"] != "message_delta"
+        return str(event["type"]) != "message_delta"
     for several, inner in (("choices", "delta"), ("candidates", "content")):
         for one in event.get(several) or ():
             told = one.get(inner) if isinstance(one, dict) else None

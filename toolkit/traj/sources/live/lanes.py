@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
-from traj.events import Lane, Rebase, Repository, Session
+from traj.events import Lane, Rebase, Repository, Session, Turn
 from traj.sources import requests
 from traj.sources.live.log import Asked, Run
 from traj.sources.live.who import agent_of
@@ -27,7 +27,18 @@ def fill(session: Session, run: Run, found: Sequence[tuple[Asked, Exchange]]) ->
     session.lose("masked_credential", sum(one.ask.masked for one, _ in found))
     threads = requests.chain(session, [exchange for _, exchange in found])
     helpers = {one.who.agent for one, _ in found if one.who.helper}
+    _part(session)
     _name(session, threads, helpers)
+
+
+def _part(session: Session) -> None:
+    """A call whose result came before its sub-agent had ended did not wait for it."""
+    for lane in session.lanes:
+        result = session.tool_runs.get(lane.joined_by or "")
+        ends = (step.end_us for step in lane.steps if isinstance(step, Turn))
+        last = max((end for end in ends if end is not None), default=None)
+        if result and result.end_us and last and result.end_us < last:
+            lane.joined_by = None
 
 
 def _name(session: Session, threads: Sequence[str | None], helpers: set[str | None]) -> None:

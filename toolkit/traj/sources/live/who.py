@@ -25,7 +25,7 @@ _AGENTS = (
     (re.compile(r"GeminiCLI[\w-]*/([^/\s]+)"), "gemini_cli"),
     (re.compile(r"kimi-code-cli/(\S+)"), "kimi_code"),
     (re.compile(r"Cline/(\S+)"), "cline"),
-    (re.compile(r"pi(?: |/)\(?([\d.]*)"), "pi"),
+    (re.compile(r"pi(?:/([\d.]+)| \()"), "pi"),
 )
 _COMMANDS = {
     "mini": "mini_swe_agent",
@@ -50,6 +50,7 @@ class Who(Struct, frozen=True):
     agent: str | None = None  # None: the main one, or unknown
     parent: str | None = None  # session or agent that started this one
     helper: bool = False  # says that it is a sub-agent's
+    compacts: bool = False  # says that it asks for a summary to go on from
 
 
 def who(headers: Mapping[str, str], tail: str = "") -> Who:
@@ -73,9 +74,11 @@ def _codex(headers: Mapping[str, str]) -> Who:
         told: Any = orjson.loads(headers.get("x-codex-turn-metadata", "{}"))
     except ValueError:
         told = {}
-    parent = told.get("parent_thread_id") if isinstance(told, dict) else None
+    told = told if isinstance(told, dict) else {}
+    parent = told.get("parent_thread_id")
     helper = isinstance(parent, str) or thread != session or "x-openai-subagent" in headers
-    return Who(session, thread, parent if isinstance(parent, str) else None, helper)
+    compacts = told.get("request_kind") == "compaction"
+    return Who(session, thread, parent if isinstance(parent, str) else None, helper, compacts)
 
 
 def roots(found: Iterable[Who]) -> dict[str, str]:

@@ -108,7 +108,7 @@ class Conversation:
         turn = Turn(
             message,
             raw_responses.api_of(raw),
-            answered.model or self.model,
+            answered.model or self.model or None,
             answered.response_id,
             answered.usage,
             answer_us=answer_us if time is None or answer_us is None else min(answer_us, time),
@@ -191,7 +191,7 @@ class Conversation:
         self.lane.steps.append(
             Turn(
                 None,
-                model=self.model,
+                model=self.model or None,
                 earlier_reasoning=self.earlier,
                 status="error",
                 error=self.exit_status[:200],

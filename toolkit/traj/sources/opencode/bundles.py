@@ -169,6 +169,7 @@ class BundleReader:
                 None,
                 content.APIS.get(info.provider_id or "", "unknown"),
                 info.model_id or None,
+                response_id=None if end is None else f"at-{end // 1000}.retry",
                 end_us=end,
                 clock="derived" if end is not None else "none",
                 status="error",

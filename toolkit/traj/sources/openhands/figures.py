@@ -5,11 +5,12 @@ from __future__ import annotations
 
 from collections.abc import Container
 
-from msgspec import Struct, field
+from msgspec import Raw, Struct, field
 
 from traj.events import Usage
 from traj.sources.openhands import wire
 from traj.sources.raw_responses import MEANING, sound
+from traj.sources.requests.pieces import fit
 
 
 def usage(told: wire.TokenUsage, *, whole: bool = True) -> Usage:
@@ -118,3 +119,21 @@ class Figures(Struct):
 
 def _less(now: int | None, before: int | None) -> int | None:
     return None if now is None else max(0, now - (before or 0))
+
+
+def moments(stats: wire.Stats) -> dict[str, int]:
+    """When responses had come, by response id, where their costs say: seconds of UTC."""
+    found: dict[str, int] = {}
+    for metrics in stats.usage_to_metrics.values():
+        costs = [one.timestamp for one in _costs(metrics.costs)]
+        if len(costs) != len(metrics.token_usages):
+            continue
+        for used, moment in zip(metrics.token_usages, costs, strict=True):
+            if used.response_id and moment is not None:
+                found[used.response_id] = round(moment * 1e6)
+    return found
+
+
+def _costs(raws: list[Raw]) -> list[wire.Cost]:
+    """Costs; those of version 0 are bare numbers, without a time."""
+    return [fit(raw, wire.Cost) or wire.Cost() for raw in raws]

@@ -13,7 +13,7 @@ from msgspec.structs import replace
 from traj.events import Lane, Message, Rebase, Sampling, Session, ToolCall, ToolRun, Turn
 from traj.sources.lines import epoch_us
 from traj.sources.openhands import wire
-from traj.sources.openhands.figures import Figures, Noted
+from traj.sources.openhands.figures import Figures, Noted, moments
 from traj.sources.openhands.talk import Node, Talk, end_run, offset_us, told
 from traj.sources.requests.chat import spoken
 from traj.sources.requests.pieces import fit, joined, parts, text_of
@@ -38,7 +38,7 @@ class SdkReader:
         for name, metrics in stats.usage_to_metrics.items():
             if not name.startswith("task:"):  # a sub-agent's, which stand with its own events
                 self.figures.add(metrics)
-        self.costs = _moments(stats)
+        self.costs = moments(stats)
         self.ahead_us: int | None = None  # of UTC, by the agent's clock
         self.first_us: int | None = None
         self.nodes: dict[str, Node | None] = {}  # the context after each event
@@ -192,7 +192,7 @@ class SdkReader:
         return Turn(
             answer,
             "unknown",
-            noted.model or llm.model,
+            noted.model or llm.model or None,
             noted.response_id,
             noted.usage,
             start,
@@ -287,21 +287,3 @@ class SdkReader:
 
 def _in_file(message: Message, file: int) -> Message:
     return replace(message, file=file) if file else message
-
-
-def _moments(stats: wire.Stats) -> dict[str, int]:
-    """When responses had come, by response id, where their costs say: seconds of UTC."""
-    found: dict[str, int] = {}
-    for metrics in stats.usage_to_metrics.values():
-        costs = [one.timestamp for one in _costs(metrics.costs)]
-        if len(costs) != len(metrics.token_usages):
-            continue
-        for used, moment in zip(metrics.token_usages, costs, strict=True):
-            if used.response_id and moment is not None:
-                found[used.response_id] = round(moment * 1e6)
-    return found
-
-
-def _costs(raws: list[Raw]) -> list[wire.Cost]:
-    """Costs; those of version 0 are bare numbers, without a time."""
-    return [fit(raw, wire.Cost) or wire.Cost() for raw in raws]

@@ -190,7 +190,7 @@ class Reader:
         return Turn(
             None,
             "unknown",
-            noted.model or llm.model,
+            noted.model or llm.model or None,
             noted.response_id,
             noted.usage,
             start,

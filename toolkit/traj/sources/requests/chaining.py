@@ -10,8 +10,9 @@ All prompts are paths in one tree of messages (`Tree`); a lane is at the node of
 - Any other begins a lane: a sub-agent's where its first messages hold what a call, still without
   a result, says; a side lane otherwise.
 
-The same text told twice is one message. An answer is known again by its text and its calls' ids,
-whatever became of its reasoning and of the spelling of arguments.
+The same text told twice is one message. An answer is known again by its text and its calls,
+whatever became of its reasoning and of the spelling of arguments. Where an agent sends a call with
+other arguments than the model's own, that is another message in the answer's place.
 """
 
 from __future__ import annotations
@@ -24,10 +25,9 @@ from msgspec.structs import replace
 
 from traj.events import Lane, Message, Rebase, Session, Step, ToolRun, Turn
 from traj.sources.requests.evidence import Asking, Summaries
+from traj.sources.requests.likeness import Front, alike, front_of, key_of, retold, systems
 from traj.sources.requests.spoken import Exchange, proper
 from traj.sources.requests.tree import Tree
-
-_Front = tuple[object, object]  # tools; system prompt, wherever it stands
 
 
 def chain(session: Session, exchanges: Sequence[Exchange]) -> list[str | None]:
@@ -51,7 +51,7 @@ class _Chain(Struct):
 
     index: int
     thread: str | None
-    front: _Front
+    front: Front
     lane: Lane
     path: list[int] = field(default_factory=list)  # nodes of its context
     messages: int = 0
@@ -59,7 +59,9 @@ class _Chain(Struct):
     end_us: int | None = None
     attempts: int = 0  # requests in a row that failed
     cancelled: bool = False
+    compacts: bool = False  # its last request was for a summary, as the agent says
     asks: bool = False  # its last answer asks for tools
+    asked: tuple[str, ...] = ()  # ids of the calls that it asks for
     thought: bool = False  # one of its answers had reasoning
 
 
@@ -80,7 +82,7 @@ class _Chains:
         before = self._answers.get(asked.follows or "")
         known = [] if before is None else self._tree.path(before)
         root = self._tree.root(exchange.thread) if before is None else before
-        keys = [_key(message) for message in asked.messages]
+        keys = [key_of(message) for message in asked.messages]
         found = self._tree.walk(root, keys)
         path, new = [*known, *found], asked.messages[len(found) :]
         chain = self._place(exchange, path, new)
@@ -95,13 +97,13 @@ class _Chains:
                 if len(path) > len(going_on.path):
                     break  # another lane was here already: it branched off
                 return going_on
-        spoken = len(path) > _systems(exchange)  # more than the agent's instructions is shared
+        spoken = len(path) > systems(exchange)  # more than the agent's instructions is shared
         owner = self._chains[self._tree.places[path[-1]][0]] if spoken else None
-        front = _front(exchange)
+        front = front_of(exchange)
         call = None if spoken else self._asking.started(exchange.asked.messages)
         if owner is None and call is None:
             owner = self._idle(exchange, front, new)
-        if owner is not None and not _busy(owner, exchange) and _alike(owner.front, front):
+        if owner is not None and not _busy(owner, exchange) and alike(owner.front, front):
             self._rebase(owner, path, self._reason(owner, path, new, spoken=spoken))
             return owner
         lane = Lane("side")
@@ -116,27 +118,28 @@ class _Chains:
             self._rebase(chain, path, None)
         return chain
 
-    def _idle(self, exchange: Exchange, front: _Front, new: Sequence[Message]) -> _Chain | None:
+    def _idle(self, exchange: Exchange, front: Front, new: Sequence[Message]) -> _Chain | None:
         """The lane that may have been compacted or cleared: the same agent, waiting for nothing."""
-        alike = [
+        brought = self._summaries.brought(new)
+        likely = [
             one
             for one in self._chains
             if one.thread == exchange.thread
-            and one.front == front
+            and (one.front == front or (brought and alike(one.front, front)))
             and one.lane.spawned_by is None
             and not _busy(one, exchange)
         ]
-        latest = max(alike, key=lambda one: (one.end_us or 0, one.index), default=None)
-        if latest is None or (latest.asks and not self._summaries.brought(new)):
+        latest = max(likely, key=lambda one: (one.end_us or 0, one.index), default=None)
+        if latest is None or (latest.asks and not brought):
             return None
         return latest
 
     def _reason(
         self, chain: _Chain, path: list[int], new: Sequence[Message], *, spoken: bool
     ) -> str | None:
-        if chain.cancelled and path == chain.path[:-1]:
-            return None  # what was said until then is not repeated: still the same context
-        if self._summaries.brought(new):
+        if path == chain.path[:-1] and (chain.cancelled or retold(chain.asked, new)):
+            return None  # what was said until then is told otherwise or not: the same context
+        if chain.compacts or self._summaries.brought(new):
             return "compaction"
         if not spoken:
             return "clear"
@@ -225,13 +228,15 @@ class _Chains:
         )
         chain.lane.steps.append(turn)
         chain.turns += 1
-        chain.front = _front(exchange)
+        chain.front = front_of(exchange)
         chain.attempts = chain.attempts + 1 if status == "error" else 0
         chain.cancelled = status == "cancelled" and message is not None
         chain.end_us = exchange.end_us
-        chain.asks = message is not None and bool(message.tool_calls)
+        chain.compacts = exchange.compacts
+        chain.asked = () if message is None else tuple(call.id for call in message.tool_calls)
+        chain.asks = bool(chain.asked)
         if message is not None:
-            self._append(chain, _key(message), exchange)
+            self._append(chain, key_of(message), exchange)
             self._asking.ask(message, exchange.end_us)
             self._summaries.add(message)
             chain.thought |= message.reasoning is not None
@@ -274,28 +279,3 @@ def _busy(chain: _Chain, exchange: Exchange) -> bool:
     """Whether the lane's last request was still running."""
     start, end = exchange.start_us, chain.end_us
     return start is not None and end is not None and start < end
-
-
-def _systems(exchange: Exchange) -> int:
-    """How many messages of the prompt are instructions, before anything was said."""
-    messages = exchange.asked.messages
-    return next((i for i, one in enumerate(messages) if one.role != "system"), len(messages))
-
-
-def _front(exchange: Exchange) -> _Front:
-    asked = exchange.asked
-    instructions = [message.content for message in asked.messages[: _systems(exchange)]]
-    return asked.tools, (asked.system, *instructions)
-
-
-def _alike(front: _Front, other: _Front) -> bool:
-    """Whether two requests may be one agent's: dates and the like change in a system prompt."""
-    return front[0] == other[0] or (front[1] == other[1] and front[1] != (None,))
-
-
-def _key(message: Message) -> Hashable:
-    """What a message is known again by."""
-    text = (message.content or "").strip()
-    if message.role == "assistant":
-        return message.role, text, tuple(call.id or call for call in message.tool_calls)
-    return message.role, text, message.tool_call_id, message.attachments

@@ -28,7 +28,8 @@ _CALLS = {
     "apply_patch_call": "apply_patch",
     "tool_search_call": "tool_search",
 }
-_HIDDEN = ("reasoning", "compaction", "compaction_summary")
+_SUMMARIES = ("compaction", "compaction_summary")
+_HIDDEN = ("reasoning", *_SUMMARIES)
 
 
 class Item(Struct):
@@ -139,6 +140,12 @@ def messages(items: list[Item]) -> list[Message]:
     answer: list[Item] = []
     names: dict[str, str] = {}
     for item in items:
+        if item.type in _SUMMARIES:  # stands for what was said before it: no part of an answer
+            if answer:
+                found.append(said(answer))
+                answer = []
+            found.append(said([item]))
+            continue
         if item.role == "assistant" or item.type in _HIDDEN or item.type in _CALLS:
             answer.append(item)
             if item.call_id is not None:

@@ -89,3 +89,4 @@ class Exchange(Struct, frozen=True):
     thread: str | None = None  # whose it is, where the log tells agents apart
     file: int = 0
     line: int | None = None
+    compacts: bool = False  # it asks for a summary to go on from, as the agent says

@@ -87,7 +87,7 @@ def read(session_id: str, parts: Sequence[Located]) -> Session:
     runs: list[wire.Run] = attempts or [document]
     config = _config(runs[0].replay_config)
     model = (config.agent.model if config.agent else None) or wire.Model()
-    asked = queries.Asking(model.name, _sampling(model))
+    asked = queries.Asking(model.name or None, _sampling(model))
     if not queries.read(session, runs, asked):
         history.read(session, runs, asked)
     _describe(session, config, runs)
