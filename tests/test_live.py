@@ -99,7 +99,7 @@ base = os.environ["OPENAI_BASE_URL"]
 assert base.startswith("http://127.0.0.1:") and "/s/" in base, base
 assert "127.0.0.1" in os.environ["NO_PROXY"]
 body = {"model": "m", "messages": [{"role": "user", "content": "my name is " + sys.argv[1]}]}
-headers = {"Content-Type": "application/json", "Authorization": "Bearer " + os.environ["OPENAI_API_KEY"]}
+headers = {"Authorization": "Bearer " + os.environ["OPENAI_API_KEY"]}
 request = urllib.request.Request(base + "/chat/completions", json.dumps(body).encode(), headers)
 print("agent says", json.load(urllib.request.urlopen(request))["choices"][0]["message"]["content"])
 sys.exit(int(sys.argv[2]))
@@ -152,6 +152,7 @@ def test_a_command_is_recorded(tmp_path: Path):
     origin = "https://me:pass@github.com/some/where.git"
     subprocess.run([*git, "remote", "add", "origin", origin], check=True)
     key = "sk-live-0123456789abcdef"
+    script.write_text(AGENT + "# changed")
     code, out, err = live(tmp_path, sys.executable, str(script), "ghp_" + "a1B2" * 9, "3", key)
     assert (code, out) == (3, "agent says Hi\n"), err
     assert "recorded 1 sessions" in err
@@ -171,7 +172,7 @@ def test_a_command_is_recorded(tmp_path: Path):
     assert "pass@" not in text
     begin = json.loads(text.splitlines()[0])
     assert begin["command"][-1] == "[credential]"
-    assert begin["checkout"]["clean"] is False  # the dataset's own folders are new in it
+    assert begin["checkout"]["clean"] is False
     assert json.loads(text.splitlines()[-1])["exit_code"] == 3
 
 

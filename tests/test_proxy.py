@@ -12,6 +12,7 @@ import subprocess
 import sys
 import zlib
 from contextlib import suppress
+from io import BytesIO
 from pathlib import Path
 from tempfile import mkdtemp
 
@@ -35,8 +36,8 @@ ANSWER = (
     b'data: {"id":"c1","model":"m","choices":[{"delta":{"role":"assistant","content":""}}]}\n\n',
     b'data: {"choices":[{"delta":{"content":"Hello"}}]}\n\n',
     b'data: {"choices":[{"delta":{},"finish_reason":"stop"}]}\n\n',
-    b'data: {"choices":[],"usage":{"prompt_tokens":9,"completion_tokens":2,'
-    b'"prompt_tokens_details":{"cached_tokens":4}}}\n\ndata: [DONE]\n\n',
+    b'data: {"choices":[],"usage":{"prompt_tokens":9,"completion_tokens":2}}\n\n',
+    b"data: [DONE]\n\n",
 )
 CHAT = "/v1/chat/completions"
 
@@ -220,9 +221,9 @@ def test_an_upstream_that_dies_mid_stream(tmp_path: Path):
 
     async def ask() -> None:
         async with world(tmp_path, answer) as w:
-            with pytest.raises(aiohttp.ClientPayloadError):
-                async with w.client.post(w.url(CHAT), json=chat("hello")) as response:
-                    assert response.status == 200
+            async with w.client.post(w.url(CHAT), json=chat("hello")) as response:
+                assert response.status == 200
+                with pytest.raises(aiohttp.ClientPayloadError):
                     await response.read()
             session = await w.session()
             (end,) = ends(w.log.path)
@@ -353,7 +354,7 @@ def test_bodies_of_20_megabytes(tmp_path: Path):
 
     async def ask() -> None:
         async with world(tmp_path, answer) as w:
-            async with w.client.post(w.url(CHAT), data=body) as response:
+            async with w.client.post(w.url(CHAT), data=BytesIO(body)) as response:
                 assert await response.read() == answered.encode()
             assert w.received[0].body == body
             session = await w.session()
@@ -418,7 +419,8 @@ def test_a_full_disk_is_no_matter_of_the_agent(tmp_path: Path, monkeypatch: pyte
     async def ask() -> None:
         nonlocal full
         async with world(tmp_path, streamed) as w:
-            for number, full in enumerate((False, True, True, False)):
+            for number, now in enumerate((False, True, True, False)):
+                full = now
                 texts = [f"question {n} " + "long " * 40 for n in range(2 * number + 1)]
                 async with w.client.post(w.url(CHAT), json=chat(*texts)) as response:
                     assert await response.read() == b"".join(ANSWER)
@@ -562,9 +564,8 @@ def test_cut_bodies_are_whole_again(found: object, indent: int | None, twice: bo
     for data in (body, body + junk, junk):
         pieces = bodies.cut(data)
         if pieces is None:
-            with pytest.raises(ValueError, match=r".|\n"):
+            with suppress(ValueError):
                 assert not isinstance(json.loads(data.decode()), dict)
-                raise ValueError("no object")
         else:
             assert b"".join(pieces) == data
             assert len(pieces) % 2
@@ -618,7 +619,8 @@ def test_a_log_can_be_read_up_to_any_byte(finished: bytes, data: st.DataObject):
 
 
 def test_kill_loses_the_request_in_flight_alone(tmp_path: Path):
-    """After kill -9 the log has every request that was answered, and the one in flight as cut."""
+    """After kill -9 the log has every request that was answered; of the one in flight at most the
+    question."""
     release = asyncio.Event()
 
     async def answer(request: Received, connection: Connection) -> None:
@@ -656,7 +658,7 @@ def test_kill_loses_the_request_in_flight_alone(tmp_path: Path):
             step for lane in found.read().lanes for step in lane.steps if hasattr(step, "attempt")
         ]
         assert sum(turn.status == "ok" for turn in turns) == 20
-        assert len(turns) == 21
+        assert len(turns) in (20, 21)
 
     asyncio.run(ask())
 

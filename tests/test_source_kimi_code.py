@@ -311,6 +311,18 @@ def test_asking_the_person_is_told_from_running(tmp_path):
     assert session.tool_runs["c1"].status == "rejected"
 
 
+def test_what_a_failed_request_had_said_stays(tmp_path):
+    """An answer that an error broke off is sent again: it was cancelled; one that was none is an
+    error."""
+    request = {"type": "llm.request", "kind": "loop", "model": "m"}
+    failed = [event("step.begin"), request, event("step.end", finishReason="error")]
+    lines = [user("go"), *step("a", end="error")[:3], event("step.end", finishReason="error")]
+    session = only(log(tmp_path, *lines, *failed, *step("b")))
+    assert [turn.status for turn in logs.turns(session)] == ["cancelled", "error", "ok"]
+    assert contents(sent(session)[-1]) == ["go", "a"]
+    logs.sound(tmp_path, tmp_path, only="kimi_code")
+
+
 def test_a_log_that_ends_within_a_step_is_a_cancelled_request(tmp_path):
     """What had come of the answer is kept, without figures."""
     session = only(log(tmp_path, user("go"), *step("a", "c1")[:4]))

@@ -414,6 +414,8 @@ def test_a_request_that_failed_is_a_turn_and_its_words_are_not_sent_on(tmp_path)
     assert [t.error for t in turns] == ["APIError 529", None, "APIError 500", None, None]
     assert contents(sent(session)[-1]) == ["one", "a", "two", "three", "part", "four"]
     assert turns[3].usage.source == "none"
+    assert (turns[2].answer, session.losses["partial_answer"]) == (None, 1)
+    logs.sound(tmp_path, tmp_path, only="opencode")
 
 
 def test_cleared_results_are_empty_from_then_on(tmp_path):

@@ -204,9 +204,8 @@ def _row(message: Json) -> list[Atom]:
     if role == "tool":
         return [("result", message["tool_call_id"], message["content"])]
     atoms: list[Atom] = [("text", role, message["content"])]
-    for call in message["tool_calls"] or ():
-        atoms.append(("call", call["id"], call["name"], _parsed(call["arguments"])))
-    return atoms
+    calls = message["tool_calls"] or ()
+    return atoms + [("call", one["id"], one["name"], _parsed(one["arguments"])) for one in calls]
 
 
 def check(dataset: Dataset, truth: list[Exchange]) -> None:

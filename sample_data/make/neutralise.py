@@ -38,6 +38,7 @@ WORDS = (
 ).split()
 OPENING = "This sample text stands in for the agent's own instructions."
 TAG = re.compile(r"^\s*<([a-zA-Z_][\w -]*)>\n?(.*?)\n?</([a-zA-Z_][\w]*)[^>]*>\s*$", re.DOTALL)
+FRAME = re.compile(r"\[Subagent hand-back\].*?The report follows:", re.DOTALL)
 REMINDER = re.compile(
     r"(<(system-reminder|local-command-caveat)>\n?)(.*?)(\n?</\2>)", re.DOTALL
 )  # what Claude Code says in the user's name
@@ -143,7 +144,13 @@ class Neutral:
 
     def around_report(self, text: str) -> str:
         """Replace what an agent puts around a summary or a sub-agent's report of ours."""
-        return self(text) if any(own in text for own in self.reports) else self.reminders(text)
+        if any(own in text for own in self.reports):
+            return self(text)
+        framed = FRAME.search(text)  # around a report whose lines the agent indented
+        if framed:
+            before, after = text[: framed.start()], text[framed.end() :]
+            return before + self(framed[0], before, after) + after
+        return self.reminders(text)
 
     def schema(self, value: Any) -> Any:
         """Replace the descriptions in tool definitions, and keep names, types and structure."""

@@ -12,6 +12,7 @@ import logging
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from io import BytesIO
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -30,6 +31,7 @@ from traj.proxy.upstreams import Upstreams, Way
 
 _DRAIN_S = 10.0  # how long requests in flight may take at the end
 _LATER_S = 0.03
+_LARGE = 1 << 20  # bytes of a body that is sent in pieces, so that others get their turn
 _FIELD = 1 << 17  # bytes of a header: some agents send whole settings
 _QUIET = logging.getLogger("traj.proxy")  # an agent's terminal is no place for our troubles
 _QUIET.addHandler(logging.NullHandler())
@@ -206,7 +208,7 @@ class Proxy:
                 return await self._client.request(
                     request.method,
                     url,
-                    data=body or None,
+                    data=BytesIO(body) if len(body) > _LARGE else body or None,
                     headers=headers,
                     allow_redirects=False,
                     proxy=proxy,

@@ -53,7 +53,7 @@ class Client:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        for connection in self._open:
+        for connection in tuple(self._open):
             connection.abort()
         while self._open:  # uvloop waits for ever where a loop ends before its connections have
             await asyncio.sleep(0.001)

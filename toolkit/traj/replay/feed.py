@@ -1,19 +1,22 @@
-"""Scripts made by a process of their own, and taken up by a thread beside the clock."""
+"""Scripts made by a process of their own, and taken up by the clock's process piece by piece.
+
+Through the pipe goes: the length of what follows (8 bytes), its kind (1), and the thing itself.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import os
 import signal
+import struct
 from contextlib import suppress
 from multiprocessing import get_context
 from pathlib import Path
-from threading import Semaphore, Thread
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, cast
 
 import msgspec
 
-from traj.errors import TrajError
+from traj.errors import TrajError, UsageError
 from traj.replay.scripts import Script, scripts
 
 if TYPE_CHECKING:
@@ -22,33 +25,36 @@ if TYPE_CHECKING:
     from traj.replay.options import ReplayOptions
 
 AHEAD = 4  # scripts that are ready beyond one an agent
-_SCRIPT, _ERROR = b"s", b"e"
+_FRAME = struct.Struct("=Qc")
+_SCRIPT, _END, _ERROR, _USAGE = b"s", b".", b"e", b"u"
 _DECODER = msgspec.msgpack.Decoder(Script)
 
 
-class Feed:
-    """The scripts of one process of a run, in order. Made in an event loop, and closed there."""
+class Feed(asyncio.Protocol):
+    """The scripts of one process of a run, in order. They are made from the first moment on, and
+    taken up from `open` on, in an event loop."""
 
-    def __init__(self, path: Path, options: ReplayOptions, every: int, first: int) -> None:
+    def __init__(self, path: Path, options: ReplayOptions, first: int) -> None:
         context = get_context("spawn")
         receive, send = context.Pipe(duplex=False)
         self._process = context.Process(
-            target=_make, args=(path, options, every, first, send), daemon=True
+            target=_make, args=(path, options, first, send), daemon=True
         )
         self._process.start()
         send.close()
         self._receive = receive
-        agents = len(range(first, options.agents, every))
-        self._room = Semaphore(agents + AHEAD)
-        self._loop = asyncio.get_running_loop()
+        self._agents = len(range(first, options.agents, options.processes))
         self._queue: asyncio.Queue[Script | TrajError | None] = asyncio.Queue()
         self._enough = asyncio.Event()
-        self._wanted = agents
-        self._thread = Thread(target=self._take_up, daemon=True)
-        self._thread.start()
+        self._data = bytearray()
+        self._ended = False
 
-    async def ready(self) -> None:
+    async def open(self) -> None:
         """Until there is a script for every agent, or there are no more."""
+        loop = asyncio.get_running_loop()
+        pipe = os.fdopen(os.dup(self._receive.fileno()), "rb", 0)
+        transport, _ = await loop.connect_read_pipe(lambda: self, pipe)
+        self._transport = transport
         await self._enough.wait()
 
     async def next(self) -> Script | None:
@@ -59,7 +65,7 @@ class Feed:
             self._queue.put_nowait(found)  # the end, for the other agents too
         if isinstance(found, TrajError):
             raise found
-        self._room.release()
+        self._transport.resume_reading()
         return found
 
     def close(self) -> None:
@@ -68,31 +74,44 @@ class Feed:
         self._process.join()
         self._receive.close()
 
-    def _take_up(self) -> None:
-        taken = 0
-        with suppress(EOFError, OSError):
-            while True:
-                self._room.acquire()
-                data = self._receive.recv_bytes()
-                if data[:1] == _ERROR:
-                    self._put(TrajError(data[1:].decode()))
-                    break
-                self._put(_DECODER.decode(memoryview(data)[1:]))
-                taken += 1
-                if taken >= self._wanted:
-                    self._call(self._enough.set)
-        self._put(None)
-        self._call(self._enough.set)
+    # What asyncio calls.
 
-    def _put(self, item: Script | TrajError | None) -> None:
-        self._call(self._queue.put_nowait, item)
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.ReadTransport", transport)
 
-    def _call(self, function: object, *arguments: object) -> None:
-        with suppress(RuntimeError):  # the loop has ended: nobody waits any more
-            self._loop.call_soon_threadsafe(function, *arguments)  # type: ignore[arg-type]
+    def data_received(self, data: bytes) -> None:
+        self._data += data
+        while len(self._data) >= _FRAME.size:
+            size, kind = _FRAME.unpack_from(self._data)
+            stop = _FRAME.size + size
+            if len(self._data) < stop:
+                return
+            self._take(kind, self._data[_FRAME.size : stop])
+            del self._data[:stop]
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if not self._ended:
+            self._end(TrajError(f"the process that makes requests ended before its time: {exc}"))
+
+    def _take(self, kind: bytes, data: bytearray) -> None:
+        if kind == _END:
+            self._end(None)
+        elif kind != _SCRIPT:
+            self._end((UsageError if kind == _USAGE else TrajError)(data.decode()))
+        else:
+            self._queue.put_nowait(_DECODER.decode(data))
+            if self._queue.qsize() >= self._agents:
+                self._enough.set()
+            if self._queue.qsize() >= self._agents + AHEAD:
+                self._transport.pause_reading()
+
+    def _end(self, why: TrajError | None) -> None:
+        self._ended = True
+        self._queue.put_nowait(why)
+        self._enough.set()
 
 
-def _make(path: Path, options: ReplayOptions, every: int, first: int, send: Connection) -> None:
+def _make(path: Path, options: ReplayOptions, first: int, send: Connection) -> None:
     """The process: makes scripts until nobody takes them."""
     from traj.dataset import Dataset
     from traj.workload.load import Load
@@ -101,13 +120,18 @@ def _make(path: Path, options: ReplayOptions, every: int, first: int, send: Conn
     with suppress(OSError):
         os.nice(10)  # what is sent now goes before what is sent later
     encoder = msgspec.msgpack.Encoder()
-    try:
-        with suppress(BrokenPipeError):
-            try:
-                load = Load(Dataset.open(path), options.load, text=True)
-                for script in scripts(load, options, every=every, first=first):
-                    send.send_bytes(_SCRIPT + encoder.encode(script))
-            except TrajError as error:
-                send.send_bytes(_ERROR + str(error).encode())
-    finally:
+    with suppress(BrokenPipeError), os.fdopen(os.dup(send.fileno()), "wb") as pipe:
         send.close()
+        try:
+            load = Load(Dataset.open(path), options.load, text=True)
+            for script in scripts(load, options, every=options.processes, first=first):
+                _put(pipe, _SCRIPT, encoder.encode(script))
+            _put(pipe, _END, b"")
+        except TrajError as error:
+            _put(pipe, _USAGE if isinstance(error, UsageError) else _ERROR, str(error).encode())
+
+
+def _put(pipe: IO[bytes], kind: bytes, data: bytes) -> None:
+    pipe.write(_FRAME.pack(len(data), kind))
+    pipe.write(data)
+    pipe.flush()

@@ -95,16 +95,13 @@ def _sum(states: dict[int, State]) -> State:
 def _work(path: Path, options: ReplayOptions, first: int, pipe: Connection) -> None:
     from traj.dataset import Dataset
     from traj.replay.run import drive
-    from traj.workload.load import Load
 
     def start() -> int:
         pipe.send(_Ready())
         return int(pipe.recv())
 
     try:
-        dataset = Dataset.open(path)
-        load = Load(dataset, options.load, text=True)
-        pipe.send(drive(dataset, options, load, first, pipe.send, start))
+        pipe.send(drive(Dataset.open(path), options, first, pipe.send, start))
     except TrajError as error:
         pipe.send(error)
     finally:

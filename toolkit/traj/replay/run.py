@@ -34,6 +34,7 @@ from traj.workload.load import Load
 if TYPE_CHECKING:
     import polars as pl
 
+    from traj.build.tokens import Tokenizer
     from traj.dataset import Dataset
     from traj.replay.options import ReplayOptions, Steady
 
@@ -65,10 +66,9 @@ def replay(dataset: Dataset, options: ReplayOptions, progress: Progress | None =
     Raises UsageError for options that cannot be meant, TrajError where the engine answers nothing
     at all. An interrupt (SIGINT, SIGTERM) ends it with what was measured.
     """
-    load = Load(dataset, options.load, text=True)  # says what is wrong before anything is sent
     began = datetime.now(UTC)
     if options.processes == 1:
-        parts = [drive(dataset, options, load, 0, progress)]
+        parts = [drive(dataset, options, 0, progress)]
     else:
         from traj.replay.processes import together
 
@@ -82,15 +82,20 @@ def replay(dataset: Dataset, options: ReplayOptions, progress: Progress | None =
 def drive(
     dataset: Dataset,
     options: ReplayOptions,
-    load: Load,
     first: int,
     progress: Progress | None = None,
     start: Callable[[], int] | None = None,
 ) -> Part:
     """The part of one process: agents `first`, `first + processes`, ... `start` waits until all
     processes are ready, and gives the time at which they begin."""
-    with asyncio.Runner(loop_factory=_new_loop()) as runner, _no_collector():
-        return runner.run(_drive(dataset, options, load, first, progress, start))
+    feed = Feed(dataset.path, options, first)
+    try:
+        tokenizer = Load(dataset, options.load, text=False).tokenizer
+        tokenizer.count(["Vocabularies are loaded now, and not when the first answer is there."])
+        with asyncio.Runner(loop_factory=_new_loop()) as runner, _no_collector():
+            return runner.run(_drive(options, feed, tokenizer, first, progress, start))
+    finally:
+        feed.close()
 
 
 def _new_loop() -> Callable[[], asyncio.AbstractEventLoop]:
@@ -115,38 +120,33 @@ def _no_collector() -> Iterator[None]:
 
 
 async def _drive(
-    dataset: Dataset,
     options: ReplayOptions,
-    load: Load,
+    feed: Feed,
+    tokenizer: Tokenizer,
     first: int,
     progress: Progress | None,
     start: Callable[[], int] | None,
 ) -> Part:
     state, requests, lag = State(), Requests(), LoopLag()
-    count = load.tokenizer.count
-    feed = Feed(dataset.path, options, options.processes, first)
-    try:
-        async with Client(options, open_api(options.api)) as client:
-            player = Player(client, requests, state, lambda text: count([text])[0])
-            await feed.ready()
-            started_us = now_us() + HEAD_START_US
-            if start is not None:
-                started_us = await asyncio.to_thread(start)
-            cpu_s = _cpu_s()
-            agents = [
-                asyncio.create_task(_agent(agent, feed, player, state, options, started_us))
-                for agent in range(first, options.agents, options.processes)
-            ]
-            others = [asyncio.create_task(lag.watch())]
-            if progress is not None:
-                others.append(asyncio.create_task(_report(state, progress)))
-            interrupted = await _until_over(agents, options, state, started_us)
-            for task in others:
-                task.cancel()
-            end_us = now_us()
-            busy = (_cpu_s() - cpu_s) * 1e6 / max(1, end_us - started_us)
-    finally:
-        feed.close()
+    async with Client(options, open_api(options.api)) as client:
+        player = Player(client, requests, state, lambda text: tokenizer.count([text])[0])
+        await feed.open()
+        started_us = now_us() + HEAD_START_US
+        if start is not None:
+            started_us = await asyncio.to_thread(start)
+        cpu_s = _cpu_s()
+        agents = [
+            asyncio.create_task(_agent(agent, feed, player, state, options, started_us))
+            for agent in range(first, options.agents, options.processes)
+        ]
+        others = [asyncio.create_task(lag.watch())]
+        if progress is not None:
+            others.append(asyncio.create_task(_report(state, progress)))
+        interrupted = await _until_over(agents, options, state, started_us)
+        for task in others:
+            task.cancel()
+        end_us = now_us()
+        busy = (_cpu_s() - cpu_s) * 1e6 / max(1, end_us - started_us)
     return Part(
         requests.rows,
         started_us,

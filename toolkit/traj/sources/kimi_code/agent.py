@@ -164,7 +164,7 @@ class AgentReader:
         turn = self._turn(step, event, time, self.ended_us)
         if turn.end_us is not None:
             self.ended_us = max(turn.end_us, self.ended_us or 0)
-        if turn.status == "error" and turn.answer is None:
+        if turn.status == "error":
             self.failed = turn
             return
         self.talk.answer(turn)

@@ -41,7 +41,10 @@ class Step:
         status = {"error": "error", "interrupted": "cancelled"}.get(reason or "", "ok")
         start, first, end = self._times(event, time_us, before_us)
         answer = None
-        if self.texts or self.thoughts or self.calls or status == "ok":
+        says = bool(self.texts or self.thoughts or self.calls)
+        if status == "error" and says:
+            status = "cancelled"  # what had come stays in the context
+        if says or status == "ok":
             answer = Message(
                 "assistant",
                 "".join(self.texts) or None,

@@ -102,8 +102,9 @@ def _first_token(body: bytes) -> int | None:
 
 def _says(event: dict[str, Any]) -> bool:
     """Whether an event carries a piece of an answer, in the words of any API."""
-    if str(event.get("type", "")).endswith(("_delta", ".delta")):
-        return str(event["type"]) != "message_delta"
+    kind = str(event.get("type", ""))
+    if kind.endswith(("_delta", ".delta", ".output_item.done")):
+        return kind != "message_delta"
     for several, inner in (("choices", "delta"), ("candidates", "content")):
         for one in event.get(several) or ():
             told = one.get(inner) if isinstance(one, dict) else None

@@ -106,10 +106,8 @@ class BundleReader:
                 self._summary(info, turn)
                 continue
             self.talk.clear(turn.start_us or turn.end_us)
-            place = self.talk.answer(turn)
-            if turn.status == "error" and place is not None:
-                self.talk.drop_last(place)
-            self._results(info, step, line)
+            self.talk.answer(turn)
+            self._results(info, step, line, is_sent=turn.status != "error")
         for part in parts:
             if part.type not in _QUIET | _ANSWERS and part.type not in ("step-finish", "retry"):
                 self.session.lose(f"item:{(part.type or '')[:40]}")
@@ -136,13 +134,18 @@ class BundleReader:
         end = max(ended) if ended else times.completed if last else None
         start = times.created if number == 0 else None
         if start is not None and end is not None and start > end:
+            self.session.lose("clock_disorder")
             start = None
         reason = (finish.reason if finish is not None else None) or (info.finish if last else None)
         api = content.APIS.get(info.provider_id or "", "unknown")
+        answer = content.answer(
+            step, content.microseconds(end), self.file, line, is_whole=status == "ok"
+        )
+        if status == "error" and answer is not None:
+            self.session.lose("partial_answer")
+            answer = None
         return Turn(
-            content.answer(
-                step, content.microseconds(end), self.file, line, is_whole=status == "ok"
-            ),
+            answer,
             api,
             info.model_id or None,
             response_id=_response(info, number),
@@ -205,7 +208,9 @@ class BundleReader:
 
     # Tools
 
-    def _results(self, info: wire.Info, step: list[wire.Part], line: int) -> None:
+    def _results(
+        self, info: wire.Info, step: list[wire.Part], line: int, *, is_sent: bool = True
+    ) -> None:
         is_aborted = info.error is not None and info.error.is_abort
         for part in step:
             if part.type != "tool" or part.state is None:
@@ -214,6 +219,8 @@ class BundleReader:
             name, child = part.call_id or part.id or "", part.state.told.child
             if child is not None:
                 self.children[child] = (name, not (run is not None and run.background))
+            if not is_sent:
+                continue
             message = content.result(part, run.end_us if run else None, self.file, line)
             if message is None:
                 self.session.lose("framing_not_recorded")  # what a broken-off tool's result says

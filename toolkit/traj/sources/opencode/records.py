@@ -78,9 +78,7 @@ class RecordReader:
         if record.retry is not None:
             self._failed_before(record, record.retry, line)
         self.talk.clear(content.microseconds(times.created))
-        place = self.talk.answer(self._turn(record, known, times, status, line))
-        if status == "error" and place is not None:
-            self.talk.drop_last(place)
+        self.talk.answer(self._turn(record, known, times, status, line))
         for part in known:
             if part.type == "tool":
                 self._result(part, line, is_aborted=status == "cancelled")
@@ -102,22 +100,22 @@ class RecordReader:
             end = max(stamps) if stamps else times.completed
         start = times.created
         if start is not None and end is not None and start > end:
+            self.session.lose("clock_disorder")
             start = None
         provider = record.model.provider_id if record.model is not None else None
         api = content.APIS.get(provider or "", "unknown")
         reason = record.finish
+        own = [part for part in parts if not part.executed]
+        whole = status == "ok"
+        answer = content.answer(own, content.microseconds(end), self.file, line, is_whole=whole)
+        if status == "error" and answer is not None:
+            status = "cancelled"  # what had come stays in the context
         return Turn(
-            content.answer(
-                [part for part in parts if not part.executed],
-                content.microseconds(end),
-                self.file,
-                line,
-                is_whole=status == "ok",
-            ),
+            answer,
             api,
             (record.model.id or record.model.model_id or None) if record.model else None,
             response_id=None if times.created is None else f"at-{times.created:.0f}.0",
-            usage=content.usage(record.tokens, self.version, whole=status == "ok"),
+            usage=content.usage(record.tokens, self.version, whole=whole),
             start_us=content.microseconds(start),
             end_us=content.microseconds(end),
             clock="logged" if start is not None else "derived" if end is not None else "none",

@@ -64,13 +64,6 @@ class Talk:
         self.context = context
         self.lane.steps.append(Rebase(reason, tuple(context)))
 
-    def drop_last(self, number: int) -> None:
-        """Takes an answer out of the context that later requests do not carry."""
-        lane, start, stop = self.context[-1]
-        if (lane, stop) == (self.index, number + 1):
-            kept = self.context[:-1] + ([(lane, start, number)] if start < number else [])
-            self.rebase(None, kept)
-
     def since(self, number: int, before: int) -> list[Range]:
         """The context's messages from one of the lane's own on, up to another."""
         found: list[Range] = []
