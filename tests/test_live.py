@@ -14,6 +14,7 @@ import pytest
 
 import live_agents
 import wire_truth
+from damaged import survive_bytes, survive_values
 from traj import validate
 from traj.dataset import Dataset
 from traj.pipeline import record
@@ -284,6 +285,63 @@ def test_agents_are_known_by_what_they_say(agent: str, name: str, version: str |
     """Name and version come from the user agent; from the command where that tells nothing."""
     assert who.agent_of({"user-agent": agent}, ["x"]) == (name, version)
     assert who.agent_of({"user-agent": "OpenAI/Python 2"}, ["/a/mini"])[0] == "mini_swe_agent"
+
+
+def test_a_signal_is_for_the_command(tmp_path: Path):
+    """Told to end, `traj record --live` tells the command, and ends with what that makes of it."""
+    script = "import signal, sys, time\n"
+    script += "signal.signal(signal.SIGTERM, lambda *_: sys.exit(5))\n"
+    script += "print('ready', flush=True)\ntime.sleep(60)"
+    traj = [sys.executable, "-m", "traj", "record", "--live", "-o", str(tmp_path / "d.traj")]
+    with subprocess.Popen(
+        [*traj, "--", sys.executable, "-c", script], stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        process.terminate()
+        assert process.wait(30) == 5
+
+
+@pytest.fixture(scope="module")
+def live_log(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A log of two sessions: tools, a sub-agent, a failure, streamed and whole answers."""
+    folder = tmp_path_factory.mktemp("live")
+    call = {"id": "t1", "type": "function", "function": {"name": "look", "arguments": "{}"}}
+    asks = {"role": "assistant", "content": None, "tool_calls": [call]}
+    result = {"role": "tool", "tool_call_id": "t1", "content": "a result of some length, to be cut"}
+    task = {"role": "user", "content": "Please look at this repository, and say what it is for."}
+    plan = [([task], 503), ([task], asks), ([task, asks, result], WHOLE["choices"][0]["message"])]
+
+    async def answer(request: Received, connection: Connection) -> None:
+        told = json.loads(request.body)["metadata"]
+        said = told if isinstance(told, dict) else {}
+        data = json.dumps({**WHOLE, "choices": [{"message": said, "finish_reason": "stop"}]})
+        status = b"503 No" if told == 503 else b"200 OK"
+        head = b"HTTP/1.1 %b\r\nContent-Length: %d\r\n\r\n" % (status, len(data))
+        await connection.send(head, data.encode())
+
+    async def go() -> Path:
+        async with world(folder, answer) as w:
+            for session in ("a", "b"):
+                for messages, told in plan:
+                    body = {"model": "m", "messages": messages, "metadata": told}
+                    url, headers = w.url("/v1/chat/completions"), {"x-session-id": session}
+                    async with w.client.post(url, json=body, headers=headers) as response:
+                        await response.read()
+            return w.log.path
+
+    return asyncio.run(go())
+
+
+def test_a_spoilt_log_is_read_or_refused(live_log: Path):
+    """Whatever is cut off from a log and written over in it, it is read or refused, and what was
+    read can be built."""
+    survive_bytes(live_log, "live")
+
+
+def test_odd_values_give_sound_datasets(live_log: Path):
+    """Whatever the values in a log are, recording it gives a sound dataset or one clear error."""
+    survive_values(live_log, "live")
 
 
 @pytest.mark.harness

@@ -383,3 +383,21 @@ def test_chained_requests_are_not_walked_back_to_their_beginning(tmp_path, monke
     steps = session.read().lanes[0].steps
     assert walked == ["r0"]
     assert [type(step).__name__ for step in steps] == ["Message", "Turn"] * 30
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "reason"),
+    [
+        (".aider.chat.history.md", "\n# aider chat started at 2026-01-01\n> hi\n", "aider"),
+        ("x.json", '[{"role": "user", "content": "hi"}]', "a list of messages"),
+        ("x.json", '{"a": 1}', "not a session log"),
+        ("x.jsonl", "", "empty file"),
+    ],
+)
+def test_what_is_no_session_is_refused_with_its_reason(name, text, reason, tmp_path):
+    """In a folder as by name: a person is told why, and what would do."""
+    (tmp_path / name).write_text(text)
+    for place in (tmp_path, tmp_path / name):
+        found = find([place])
+        assert not found.sessions
+        assert reason in found.refused[0][1]

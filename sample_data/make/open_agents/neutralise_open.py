@@ -146,7 +146,15 @@ def kimi(base: Path, target: Path, cleaner: Cleaner) -> None:
 
 
 def cline(base: Path, target: Path, cleaner: Cleaner) -> None:
-    raise NotImplementedError
+    """The sessions' messages, with the agent's system prompt replaced, and their manifests."""
+    home = base / "home/.cline/data/sessions"
+    for path in sorted(home.glob("*/*.json")):
+        document: Json = json.loads(path.read_text())
+        if "system_prompt" in document:
+            document["system_prompt"] = cleaner.neutral(document["system_prompt"])
+        out = target / "cline" / path.relative_to(home)
+        out.parent.mkdir(parents=True, exist_ok=True)
+        out.write_text(json.dumps(document, ensure_ascii=False, indent=2) + "\n")
 
 
 def publish(scratch: Path, target: Path, names: list[str]) -> None:

@@ -26,6 +26,7 @@ HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
 
 from neutralise import Neutral  # noqa: E402 - it lies in the folder above
+
 from record import (  # noqa: E402
     HOME,
     PORT,

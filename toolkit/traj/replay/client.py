@@ -53,10 +53,11 @@ class Client:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        # A loop of uvloop's that ends before its connections have may wait for ever.
+        lost = [connection.lost for connection in self._open]
         for connection in tuple(self._open):
             connection.abort()
-        while self._open:  # uvloop waits for ever where a loop ends before its connections have
-            await asyncio.sleep(0.001)
+        await asyncio.gather(*lost)
 
     async def send(self, body: bytes, outcome: Outcome) -> None:
         """Sends one request and fills in what came of it; again where the engine had closed an

@@ -83,6 +83,7 @@ class Connection(asyncio.Protocol):
         self._over: asyncio.Future[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._kind = ""
+        self.lost = self._loop.create_future()
         self.heard_us = now_us()
         self.used = False  # has carried a request before the one that it carries
 
@@ -151,6 +152,7 @@ class Connection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._lost(str(exc or "") or "the engine closed the connection")
         self._known.discard(self)
+        self.lost.set_result(None)
         self._parser = None  # which knows this connection: neither would go without the other
 
     def _lost(self, why: str) -> None:

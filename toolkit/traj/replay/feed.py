@@ -12,7 +12,7 @@ import struct
 from contextlib import suppress
 from multiprocessing import get_context
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, cast
+from typing import IO, TYPE_CHECKING, Self, cast
 
 import msgspec
 
@@ -21,6 +21,7 @@ from traj.replay.scripts import Script, scripts
 
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection
+    from types import TracebackType
 
     from traj.replay.options import ReplayOptions
 
@@ -32,7 +33,7 @@ _DECODER = msgspec.msgpack.Decoder(Script)
 
 class Feed(asyncio.Protocol):
     """The scripts of one process of a run, in order. They are made from the first moment on, and
-    taken up from `open` on, in an event loop."""
+    taken up in an event loop, as an asynchronous context."""
 
     def __init__(self, path: Path, options: ReplayOptions, first: int) -> None:
         context = get_context("spawn")
@@ -46,16 +47,22 @@ class Feed(asyncio.Protocol):
         self._agents = len(range(first, options.agents, options.processes))
         self._queue: asyncio.Queue[Script | TrajError | None] = asyncio.Queue()
         self._enough = asyncio.Event()
+        self._left = asyncio.Event()
         self._data = bytearray()
         self._ended = False
 
-    async def open(self) -> None:
-        """Until there is a script for every agent, or there are no more."""
+    async def __aenter__(self) -> Self:
+        """Ready when there is a script for every agent, or there are no more."""
         loop = asyncio.get_running_loop()
         pipe = os.fdopen(os.dup(self._receive.fileno()), "rb", 0)
         transport, _ = await loop.connect_read_pipe(lambda: self, pipe)
         self._transport = transport
-        await self._enough.wait()
+        try:
+            await self._enough.wait()
+        except asyncio.CancelledError:
+            await self._leave()
+            raise
+        return self
 
     async def next(self) -> Script | None:
         """The next script; None where there are no more. Raises TrajError where one cannot be
@@ -67,6 +74,18 @@ class Feed(asyncio.Protocol):
             raise found
         self._transport.resume_reading()
         return found
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self._leave()
+
+    async def _leave(self) -> None:
+        self._transport.close()
+        await self._left.wait()
 
     def close(self) -> None:
         """Ends the process, whatever it is at."""
@@ -90,6 +109,7 @@ class Feed(asyncio.Protocol):
             del self._data[:stop]
 
     def connection_lost(self, exc: Exception | None) -> None:
+        self._left.set()
         if not self._ended:
             self._end(TrajError(f"the process that makes requests ended before its time: {exc}"))
 

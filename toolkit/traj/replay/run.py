@@ -128,9 +128,8 @@ async def _drive(
     start: Callable[[], int] | None,
 ) -> Part:
     state, requests, lag = State(), Requests(), LoopLag()
-    async with Client(options, open_api(options.api)) as client:
+    async with Client(options, open_api(options.api)) as client, feed:
         player = Player(client, requests, state, lambda text: tokenizer.count([text])[0])
-        await feed.open()
         started_us = now_us() + HEAD_START_US
         if start is not None:
             started_us = await asyncio.to_thread(start)

@@ -25,6 +25,7 @@ from traj.events import Session, SourceFile
 from traj.sources.about import About
 from traj.sources.lines import LINES, head
 from traj.sources.located import HISTORY, Located
+from traj.sources.refused import AIDER, reason
 
 SOURCES = {
     "atif": "traj.sources.atif",
@@ -49,13 +50,14 @@ SOURCES = {
     "mini_swe_agent": "traj.sources.mini_swe_agent",
     "openhands": "traj.sources.openhands",
     "openhands_llm_log": "traj.sources.openhands_llm_log",
+    "cline": "traj.sources.cline",
     "kimi_code": "traj.sources.kimi_code",
     "opencode": "traj.sources.opencode",
     "pi": "traj.sources.pi",
     "qwen_code": "traj.sources.qwen_code",
     "swe_agent": "traj.sources.swe_agent",
 }
-SUFFIXES = (*LINES, ".json", ".db", ".traj", ".har")  # of files that are opened in folders
+SUFFIXES = (*LINES, ".json", ".db", ".traj", ".har", AIDER)  # of files that are opened in folders
 PASSED_OVER = frozenset((".git", "node_modules", "__pycache__"))
 COMPANIONS = ".meta.json"  # of Claude Code's sub-agents: what they say stands in the sessions
 
@@ -125,14 +127,9 @@ def find(places: Iterable[Path], only: str | None = None) -> Found:
     refused: list[tuple[Path, str]] = []
     for path in _files(places):
         try:
-            found = _locate(path, names)
+            located += _locate(path, names)
         except (SourceError, UsageError) as error:
             refused.append((path, str(error).removeprefix(f"{path}: ")))
-            continue
-        if not found:
-            reason = "empty file" if _is_empty(path) else "not a session log of a known format"
-            refused.append((path, reason))
-        located += found
     sessions, doubles = _grouped(located)
     return Found(tuple(sessions), tuple(refused + doubles))
 
@@ -156,13 +153,6 @@ def _inside(place: Path) -> Iterator[Path]:
         yield from (Path(folder) / name for name in logs if not name.endswith(COMPANIONS))
 
 
-def _is_empty(path: Path) -> bool:
-    try:
-        return path.stat().st_size == 0
-    except OSError:
-        return False
-
-
 def _locate(path: Path, names: Sequence[str]) -> list[Located]:
     if not path.is_file():
         raise UsageError(f"{path}: not a regular file")
@@ -175,7 +165,9 @@ def _locate(path: Path, names: Sequence[str]) -> list[Located]:
     if len(matches) > 1:
         both = " and ".join(match[0].format for match in matches)
         raise UsageError(f"{path}: looks like {both}; say which with --format")
-    return matches[0] if matches else []
+    if not matches:
+        raise SourceError(reason(beginning) if beginning.block else "empty file")
+    return matches[0]
 
 
 def _grouped(located: list[Located]) -> tuple[list[SessionFiles], list[tuple[Path, str]]]:
@@ -189,7 +181,10 @@ def _grouped(located: list[Located]) -> tuple[list[SessionFiles], list[tuple[Pat
         copies = [part, *([group[name]] if name in group else [])]
         copies.sort(key=lambda p: (-p.bytes, str(p.path)))
         group[name] = copies[0]
-        doubles += [(p.path, f"another copy of {copies[0].path.name}") for p in copies[1:]]
+        doubles += [
+            (p.path, f"the same session as {copies[0].path.name}, which holds more")
+            for p in copies[1:]
+        ]
     files = {(part.format, part.session_id): part for part in located if part.part is None}
     sessions = [
         SessionFiles(form, session, (*group.values(), *_histories(group.values(), files)))

@@ -53,7 +53,7 @@ class Head:
         lines = block.split(b"\n")
         if len(lines) > 1:
             lines.pop()  # perhaps cut
-        self._block = block
+        self.block = block
         self._lines = iter(lines[:HEAD_LINES])
         self._found: list[dict[str, Any]] = []
         self.is_sqlite = block.startswith(b"SQLite format 3\0")
@@ -73,10 +73,10 @@ class Head:
         for what is no JSON or is many lines of it."""
         from jiter import from_json
 
-        if self.is_sqlite or self._block.lstrip()[:1] not in (b"{", b"["):
+        if self.is_sqlite or self.block.lstrip()[:1] not in (b"{", b"["):
             return None
         try:
-            return from_json(self._block, partial_mode="trailing-strings")
+            return from_json(self.block, partial_mode="trailing-strings")
         except ValueError:
             return None
 

@@ -79,7 +79,7 @@ def answered(raw: Raw) -> Answered:
         return Answered()
     if api == CHAT:
         return replace(found, usage=usage(raw))
-    return replace(found, response_id=_own_id(found.response_id), usage=sound(found.usage))
+    return replace(found, response_id=_own_id(found.response_id))
 
 
 def _own_id(response_id: str | None) -> str | None:
@@ -112,23 +112,13 @@ def usage(raw: Raw) -> Usage:
         meaning = _REASONING_BESIDE
     elif _sum_needs(told, (cached or 0) + (written or 0)):
         meaning = _CACHED_BESIDE
-    found = meaning.usage(
+    return meaning.usage(
         told.prompt_tokens,
         cached,
         told.completion_tokens,
         written_tokens=written,
         reasoning_tokens=completion.reasoning_tokens,
     )
-    return sound(found)
-
-
-def sound(told: Usage) -> Usage:
-    """Figures that are at odds (more cached than asked, more thought than answered) are partial:
-    some of them are placeholders."""
-    cache = (told.cached_tokens or 0) + (told.cache_write_tokens or 0)
-    at_odds = told.input_tokens is not None and cache > told.input_tokens
-    at_odds |= told.output_tokens is not None and (told.reasoning_tokens or 0) > told.output_tokens
-    return replace(told, source="partial") if at_odds else told
 
 
 def created_us(raw: Raw) -> int | None:

@@ -12,7 +12,6 @@ from traj.events import Attachment, Message, Session, ToolCall, Usage
 from traj.sources import documents
 from traj.sources.about import Meaning
 from traj.sources.atif import wire
-from traj.sources.raw_responses import sound
 from traj.sources.requests.pieces import fit, parts, text_of
 
 MEANING = Meaning(cached="inside", written="inside", reasoning="inside")
@@ -118,4 +117,4 @@ def usage(step: wire.Step) -> Usage:
     if more.usage_source is not None and found.source != "none":
         # Of traj, which knows whether the provider gave all that it could.
         found = msgspec.structs.replace(found, source=more.usage_source)
-    return sound(found)
+    return found

@@ -59,5 +59,5 @@ def read(session_id: str, parts: Sequence[Located]) -> Session:
     run = log.read(part.path, session, None if part.share is None else session_id)
     if part.share is not None:
         session.files[:] = [measure(part)]
-    lanes.fill(session, run, exchanges(run))
+    lanes.fill(session, run, exchanges(run, session))
     return session

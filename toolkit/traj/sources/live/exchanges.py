@@ -7,6 +7,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
+from traj.events import Message, Session
 from traj.sources import requests
 from traj.sources.live import wire
 from traj.sources.live.log import Asked, Run, bytes_of
@@ -17,36 +18,47 @@ _PIECES = ("content", "reasoning_content", "reasoning", "tool_calls", "refusal",
 _FAILED = 400
 
 
-def exchanges(run: Run) -> list[tuple[Asked, Exchange]]:
-    """The requests to models, in the order in which they came."""
+def exchanges(run: Run, session: Session) -> list[tuple[Asked, Exchange]]:
+    """The requests to models, in the order in which they came. What prompts share they share as
+    the same objects."""
     found = []
+    messages: dict[Message, Message] = {}
+    texts: dict[str | None, str | None] = {}
     for one in run.asked:
-        exchange = _exchange(one, run.begin.wall_us)
-        if exchange is not None:
-            found.append((one, exchange))
+        path = one.ask.path
+        api = requests.api_of(path) if one.ask.method == "POST" else None
+        if api is None:
+            continue
+        body = run.body(one)
+        if body is None:
+            session.lose("unwritten_request")
+            continue
+        asked = requests.asked(api, body, path.partition("?")[0])
+        if asked is None:
+            continue
+        asked = replace(
+            asked,
+            messages=tuple(messages.setdefault(message, message) for message in asked.messages),
+            system=texts.setdefault(asked.system, asked.system),
+            tools=texts.setdefault(asked.tools, asked.tools),
+        )
+        if asked.sampling is not None and ":streamGenerateContent" in path:
+            asked = replace(asked, sampling=replace(asked.sampling, stream=True))
+        found.append((one, _exchange(one, asked, body, run.begin.wall_us)))
     return found
 
 
-def _exchange(one: Asked, began_us: int) -> Exchange | None:
-    path = one.ask.path
-    api = requests.api_of(path) if one.ask.method == "POST" else None
-    if api is None or one.body is None:
-        return None
-    asked = requests.asked(api, one.body, path.partition("?")[0])
-    if asked is None:
-        return None
-    if asked.sampling is not None and ":streamGenerateContent" in path:
-        asked = replace(asked, sampling=replace(asked.sampling, stream=True))
+def _exchange(one: Asked, asked: requests.Asked, body: bytes, began_us: int) -> Exchange:
     end = one.end
     start = began_us + one.ask.at_us
     if end is None:  # the proxy was killed, or could not write
         return Exchange(asked, Answered(complete=False), start, clock="measured", line=one.line)
-    body = bytes_of(end.said)
+    said = bytes_of(end.said)
     return Exchange(
         asked,
-        _answered(api, one, end, body),
+        _answered(asked.api, body, end, said),
         start,
-        _first_token_us(end, body, start),
+        _first_token_us(end, said, start),
         began_us + end.at_us,
         "measured",
         thread=one.who.agent,
@@ -55,10 +67,10 @@ def _exchange(one: Asked, began_us: int) -> Exchange | None:
     )
 
 
-def _answered(api: str, one: Asked, end: wire.End, body: bytes) -> Answered:
+def _answered(api: str, request: bytes, end: wire.End, body: bytes) -> Answered:
     if end.status is None:
         return Answered(complete=False) if end.cut == "agent" else Answered(error="not_connected")
-    found = requests.answered(api, body, one.body or b"") if body else None
+    found = requests.answered(api, body, request) if body else None
     if end.status >= _FAILED:
         told = found.error if found is not None else None
         return Answered(error=told if told not in (None, "error") else f"http_{end.status}")

@@ -17,8 +17,6 @@ def fill(session: Session, run: Run, found: Sequence[tuple[Asked, Exchange]]) ->
     known = run.begin.checkout
     if known is not None:
         session.repository = Repository(known.url, known.commit, known.branch)
-    missing = sum(one.body is None for one in run.asked)
-    session.lose("unwritten_request", missing)
     if not found:
         return
     agents = Counter(agent_of(one.ask.headers, run.begin.command) for one, _ in found)

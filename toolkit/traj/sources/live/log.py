@@ -24,15 +24,8 @@ class Asked(Struct):
     line: int
     ask: wire.Ask
     who: Who
-    body: bytes | None  # None where a part of it is missing
+    pieces: list[str] | None  # of its body; None where it has none, or lost some
     end: wire.End | None = None
-
-
-class Run(Struct):
-    """What a log holds."""
-
-    begin: wire.Begin
-    asked: list[Asked] = field(default_factory=list)
 
 
 def bytes_of(said: wire.Said | None) -> bytes:
@@ -49,49 +42,53 @@ def bytes_of(said: wire.Said | None) -> bytes:
         return b""
 
 
-class _Bodies:
-    """Bodies put together again from their pieces."""
+class Run(Struct):
+    """What a log holds. Bodies are put together as they are asked for: all of them at once would
+    be the square of a conversation."""
 
-    def __init__(self) -> None:
-        self._parts: dict[str, bytes] = {}
-        self._pieces: dict[int, list[str]] = {}
+    begin: wire.Begin
+    asked: list[Asked] = field(default_factory=list)
+    parts: dict[str, bytes] = field(default_factory=dict)
 
-    def part(self, part: wire.Part) -> None:
-        self._parts[part.part] = bytes_of(part.said)
-
-    def body(self, ask: wire.Ask) -> bytes | None:
-        if ask.pieces is None:
-            return bytes_of(ask.said)
-        pieces = ask.pieces.rest
-        if ask.pieces.after is not None:
-            before = self._pieces.get(ask.pieces.after)
-            if before is None or len(before) < ask.pieces.kept:
-                return None
-            pieces = before[: ask.pieces.kept] + pieces
-        self._pieces[ask.ask] = pieces
+    def body(self, one: Asked) -> bytes | None:
+        """A request's body; None where a part of it is missing."""
+        if one.ask.pieces is None:
+            return bytes_of(one.ask.said)
+        if one.pieces is None:
+            return None
         try:
             return b"".join(
-                self._parts[piece] if place % 2 else piece.encode()
-                for place, piece in enumerate(pieces)
+                self.parts[piece] if place % 2 else piece.encode()
+                for place, piece in enumerate(one.pieces)
             )
         except (KeyError, UnicodeEncodeError):
             return None
 
 
+def _pieces(ask: wire.Ask, earlier: dict[int, Asked]) -> list[str] | None:
+    if ask.pieces is None:
+        return None
+    if ask.pieces.after is None:
+        return ask.pieces.rest
+    before = earlier.get(ask.pieces.after)
+    if before is None or before.pieces is None or len(before.pieces) < ask.pieces.kept:
+        return None
+    return before.pieces[: ask.pieces.kept] + ask.pieces.rest
+
+
 def read(path: Path, session: Session, only: str | None) -> Run:
     """The requests of a log, of one session (`only`) or of all. Counts in `session.losses`; raises
     SourceError."""
-    bodies = _Bodies()
     run = Run(wire.Begin(wire.FORMAT, path.stem, 0, ""))
     by_number: dict[int, Asked] = {}
     for number, raw, line in lines.read(path, wire.LINE, session):
         try:
             if line.part is not None:
-                bodies.part(wire.PART.decode(raw))
+                part = wire.PART.decode(raw)
+                run.parts[part.part] = bytes_of(part.said)
             elif line.ask is not None:
                 ask = wire.ASK.decode(raw)
-                one = Asked(number, ask, _who(ask), bodies.body(ask))
-                by_number[ask.ask] = one
+                by_number[ask.ask] = Asked(number, ask, _who(ask), _pieces(ask, by_number))
             elif line.end is not None:
                 end = wire.END.decode(raw)
                 if end.end in by_number:

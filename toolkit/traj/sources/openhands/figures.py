@@ -9,13 +9,13 @@ from msgspec import Raw, Struct, field
 
 from traj.events import Usage
 from traj.sources.openhands import wire
-from traj.sources.raw_responses import MEANING, sound
+from traj.sources.raw_responses import MEANING
 from traj.sources.requests.pieces import fit
 
 
 def usage(told: wire.TokenUsage, *, whole: bool = True) -> Usage:
     """The schema's figures of one request."""
-    found = MEANING.usage(
+    return MEANING.usage(
         told.prompt_tokens,
         told.cache_read_tokens,
         told.completion_tokens,
@@ -23,7 +23,6 @@ def usage(told: wire.TokenUsage, *, whole: bool = True) -> Usage:
         reasoning_tokens=told.reasoning_tokens,
         whole=whole,
     )
-    return sound(found)
 
 
 class Noted(Struct):

@@ -141,20 +141,30 @@ def messages(raw: Raw | bytes) -> tuple[Message, ...]:
     return tuple(found)
 
 
+_ROLES = {
+    "assistant": "assistant",
+    "developer": "system",
+    "function": "tool",
+    "system": "system",
+    "tool": "tool",
+}
+
+
 def spoken(one: Spoken, names: dict[str, str] | None = None) -> Message:
     """A chat message. Beside tool calls an empty text is no text."""
     calls = tuple(_call(call) for call in parts(one.tool_calls, _Call))
     text = text_of(one.content)
     if text is None:
         text = text_of(one.refusal)
-    role = {"developer": "system", "function": "tool"}.get(one.role or "", one.role or "user")
-    reasoning = text_of(one.reasoning_content) or text_of(one.reasoning)
+    role = _ROLES.get(one.role or "", "user")
+    own = role == "assistant"
+    reasoning = (text_of(one.reasoning_content) or text_of(one.reasoning)) if own else None
     known = (names or {}).get(one.tool_call_id or "")
     return Message(
         role,
-        None if role == "assistant" and not text else text,
+        None if own and not text else text,
         reasoning or None,
-        calls,
+        calls if own else (),
         one.tool_call_id if role == "tool" else None,
         one.name or (known if role == "tool" else None),
         _attachments(one.content),
