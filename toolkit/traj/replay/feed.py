@@ -137,8 +137,9 @@ def _make(path: Path, options: ReplayOptions, first: int, send: Connection) -> N
     from traj.workload.load import Load
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the run decides when it is over
-    with suppress(OSError):
-        os.nice(10)  # what is sent now goes before what is sent later
+    with suppress(OSError, AttributeError):  # what is sent now goes before what is sent later
+        os.nice(10)
+        os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
     encoder = msgspec.msgpack.Encoder()
     with suppress(BrokenPipeError), os.fdopen(os.dup(send.fileno()), "wb") as pipe:
         send.close()

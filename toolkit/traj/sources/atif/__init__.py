@@ -58,8 +58,11 @@ def _session_id(found: dict[str, Any]) -> str:
         if isinstance(value, str) and value:
             if name == "trajectory_id":
                 return value
-            steps = [one for one in found.get("steps") or () if isinstance(one, dict)]
-            copied = [one for one in steps if one.get("is_copied_context") is True]
+            steps = found.get("steps")
+            told = (
+                [one for one in steps if isinstance(one, dict)] if isinstance(steps, list) else []
+            )
+            copied = [one for one in told if one.get("is_copied_context") is True]
             return f"{value}+{len(copied)}" if copied else value
     return hashlib.sha256(repr(found.get("steps"))[:20_000].encode("utf-8", "replace")).hexdigest()
 
