@@ -57,6 +57,34 @@ def test_a_scrubbed_dataset_is_as_if_recorded_scrubbed(logs: Path, tmp_path: Pat
     assert pipeline.record([logs], late, scrub=True).unchanged > 0
 
 
+def test_figures_of_a_trace_without_text_stay(tmp_path: Path) -> None:
+    """Where there is no text to count, the counts are the source's: scrubbing changes no row but
+    for saying that it was done."""
+    trace = {
+        "id": "t",
+        "models": ["m"],
+        "block_size": 64,
+        "hash_id_scope": "local",
+        "tool_tokens": 10,
+        "system_tokens": 20,
+        "requests": [
+            {"t": 0.0, "type": "n", "model": "m", "in": 128, "out": 9, "hash_ids": [1, 2]},
+            {"t": 5.0, "type": "n", "model": "m", "in": 192, "out": 7, "hash_ids": [1, 2, 3]},
+        ],
+    }
+    log, out = tmp_path / "trace.json", tmp_path / "x.traj"
+    log.write_text(json.dumps(trace))
+    pipeline.record([log], out)
+    before = {name: traj.load(out).table(name).to_pylist() for name in TABLES}
+    scrub_dataset(out, open_detector())
+    after = {name: traj.load(out).table(name).to_pylist() for name in TABLES}
+    assert before["turns"][1]["counted_cached_tokens"] == 128
+    for row in before["trajectories"]:
+        row["redactions"] = 0
+    assert after == before
+    assert traj.validate(traj.load(out)).ok
+
+
 def test_what_cannot_be_removed_leaves_the_dataset_as_it_was(
     logs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

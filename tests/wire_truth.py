@@ -156,7 +156,7 @@ def _anthropic(message: Json) -> list[Atom]:
         if block["type"] == "tool_result":
             atoms.append(("result", block["tool_use_id"], _content(block["content"])))
         elif block["type"] == "tool_use":
-            atoms.append(("call", block["id"], block["name"], block["input"]))
+            atoms.append(("call", block["id"], block["name"], _parsed(json.dumps(block["input"]))))
         elif block["type"] == "text":
             atoms.append(("text", message["role"], block["text"]))
     return atoms
@@ -183,7 +183,9 @@ def _gemini(content: Json) -> list[Atom]:
             said = result["response"].get("output")
             atoms.append(("result", result.get("id"), said))
         elif call := part.get("functionCall"):
-            atoms.append(("call", call.get("id"), call["name"], call.get("args", {})))
+            atoms.append(
+                ("call", call.get("id"), call["name"], _parsed(json.dumps(call.get("args", {}))))
+            )
     if texts:
         atoms.append(("text", role, ("" if role == "assistant" else "\n").join(texts)))
     return atoms

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from functools import cached_property
 from typing import Any
 
-from traj.build import prompts_of
+from traj.build import NO_TEXT, prompts_of
 from traj.build.lanes import Request
 from traj.build.messages import Messages
 from traj.build.rows import Columns
@@ -44,6 +44,7 @@ class Told:
             for name, table in rows.tables.items()
         }
         self.head = {name: values[0] for name, values in self.tables["trajectories"].items()}
+        self._has_text = all(loss["kind"] != NO_TEXT for loss in self.head["losses"])
 
     @cached_property
     def session(self) -> Session:
@@ -163,13 +164,14 @@ class Told:
             system = prompts.get(("system", step.system or ""))
             tools = prompts.get(("tools", step.tools or ""))
             front = [prompt for prompt in (tools, system) if prompt is not None]
-            counted, cached, output = lengths.of(request, front)
-            table["counted_input_tokens"][turn] = counted
-            table["counted_cached_tokens"][turn] = cached
-            table["counted_output_tokens"][turn] = output
-            given = table["input_tokens"][turn]
-            if table["context_reason"][turn] is not None and given is not None:
-                table["unseen_input_tokens"][turn] = given - counted
+            if self._has_text:  # else the counts are the source's, and stay
+                counted, cached, output = lengths.of(request, front)
+                table["counted_input_tokens"][turn] = counted
+                table["counted_cached_tokens"][turn] = cached
+                table["counted_output_tokens"][turn] = output
+                given = table["input_tokens"][turn]
+                if table["context_reason"][turn] is not None and given is not None:
+                    table["unseen_input_tokens"][turn] = given - counted
             table["system_id"][turn] = system[0] if system else None
             table["tools_id"][turn] = tools[0] if tools else None
             table["lane_name"][turn] = clean.lanes[lane].name
@@ -189,11 +191,12 @@ class Told:
 
     def _sum(self, result: Scrubbed, messages: Messages) -> None:
         head, turns, clean = self.tables["trajectories"], self.tables["turns"], result.session
-        totals = dict(self.head["totals"])
-        for name in ("counted_input_tokens", "counted_cached_tokens", "counted_output_tokens"):
-            totals[name] = sum(turns[name]) if turns[name] else None
-        head["totals"] = [totals]
-        head["content_sha256"] = [messages.content_sha256()]
+        if self._has_text:
+            totals = dict(self.head["totals"])
+            for name in ("counted_input_tokens", "counted_cached_tokens", "counted_output_tokens"):
+                totals[name] = sum(turns[name]) if turns[name] else None
+            head["totals"] = [totals]
+            head["content_sha256"] = [messages.content_sha256()]
         head["redactions"] = [(self.head["redactions"] or 0) + result.redactions]
         files = [
             {**old, "name": new.name}
