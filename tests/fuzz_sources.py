@@ -3,9 +3,9 @@ pytest, run by `make fuzz`.
 
     python tests/fuzz_sources.py codex 60 [FOLDER OF SEEDS...]
 
-For so many seconds logs of one format are changed and read. Whatever is in them, `traj` takes them,
-refuses them, or raises SourceError; rows are built of what it takes. Anything else ends the run with
-the input that did it, kept in the working directory, and so does an input that takes 10 s.
+For so many seconds logs of one format are changed and read. Whatever is in them, they are taken,
+refused, or raise SourceError; rows are built of what is taken. Anything else ends the run with the
+input that did it, kept in the working directory, and so does an input that takes 10 s.
 """
 
 from __future__ import annotations

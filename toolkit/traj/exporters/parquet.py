@@ -76,8 +76,9 @@ def write(phase: Phase, out: Path) -> Tally:
                     f"{source.path}: prompt {missing[0]} is missing; run traj validate"
                 )
             files.append(write_prompts(out, split, {name: known[name] for name in used}))
-    facts = {"schema_version": schema.VERSION, "files": in_order(files), "shards": shards}
-    written = replace(source.manifest, **facts)
+    written = replace(
+        source.manifest, schema_version=schema.VERSION, files=in_order(files), shards=shards
+    )
     commit(out, _described(source, written, out, tally))
     return tally
 
