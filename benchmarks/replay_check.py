@@ -40,6 +40,7 @@ TOKEN_S = 0.005  # between two tokens of the mock's
 LOAD = LoadOptions(tool_time="scaled:0.1", user_time="none", prefix="aa", lengths="text")
 OPTIONS = "--tool-time scaled:0.1 --user-time none --prefix aa --lengths text"
 QUIET = "--ui-type none --no-gpu-telemetry --no-server-metrics --workers-max 2 --random-seed 1"
+MEASURED = ("ttft_ms", "tokens_per_s", "latency_ms")  # by the harness
 EARLY_S = 0.002  # timers may ring early
 MOCK = (
     "import sys; sys.path.insert(0, 'tests'); import mock_engine; "
@@ -73,6 +74,8 @@ class Received:
     before_waits: int = 0
     early: int = 0
     early_joins: int = 0
+    answer_ms: list[float] = field(default_factory=list)  # by the engine's clock
+    latency_ms: list[float] = field(default_factory=list)
     late_ms: list[float] = field(default_factory=list)
     ttft_ms: list[float] = field(default_factory=list)
     tokens_per_s: list[float] = field(default_factory=list)
@@ -122,6 +125,7 @@ def judge(plan: Sequence[Sequence[Planned]], log: Sequence[dict[str, Any]]) -> R
                 found.not_sent += 1
                 continue
             usage = entry["usage"]
+            found.answer_ms.append((entry["completed"] - entry["arrived"]) * 1e3)
             found.other_length += usage["completion_tokens"] != one.asked[1]
             found.prompt_tokens += usage["prompt_tokens"]
             found.answer_tokens += usage["completion_tokens"]
@@ -147,9 +151,9 @@ def _times(
 
 
 @contextmanager
-def mock(tokenizer: Path) -> Iterator[str]:
+def mock(tokenizer: Path, front: Sequence[str]) -> Iterator[str]:
     """A running mock engine; its URL."""
-    command = [sys.executable, "-c", MOCK, "--tokenizer", str(tokenizer)]
+    command = [*front, sys.executable, "-c", MOCK, "--tokenizer", str(tokenizer)]
     with subprocess.Popen(
         command, cwd=corpus.ROOT, stdout=subprocess.PIPE, text=True
     ) as process:
@@ -183,7 +187,11 @@ def by_traj(traj: Sequence[str], dataset: Path, url: str, out: Path) -> Received
         ((pl.col("first_token_us") - pl.col("sent_us")) / 1e3).alias("ttft"),
         ((pl.col("output_tokens") - 1) * 1e6 / spent_us).alias("speed"),
     )
-    return Received(ttft_ms=rows["ttft"].to_list(), tokens_per_s=rows["speed"].to_list())
+    return Received(
+        ttft_ms=rows["ttft"].to_list(),
+        tokens_per_s=rows["speed"].to_list(),
+        latency_ms=((rows["end_us"] - rows["sent_us"]) / 1e3).to_list(),
+    )
 
 
 def by_aiperf(aiperf: Path, folder: Path, command: str, url: str, home: Path) -> Received:
@@ -214,6 +222,7 @@ def by_aiperf(aiperf: Path, folder: Path, command: str, url: str, home: Path) ->
     metrics = [orjson.loads(line)["metrics"] for line in lines]
     return Received(
         ttft_ms=[one["time_to_first_token"]["value"] for one in metrics],
+        latency_ms=[one["request_latency"]["value"] for one in metrics],
         tokens_per_s=[
             1e3 / one["inter_token_latency"]["value"]
             for one in metrics
@@ -222,8 +231,10 @@ def by_aiperf(aiperf: Path, folder: Path, command: str, url: str, home: Path) ->
     )
 
 
-def check(traj: Sequence[str], aiperf: Path, scratch: Path, repeats: int) -> dict[str, Any]:
-    """Both, in turn, so many times."""
+def check(
+    traj: Sequence[str], aiperf: Path, scratch: Path, repeats: int, front: Sequence[str]
+) -> dict[str, Any]:
+    """Both, in turn, so many times. `front` stands before the engine's command: how it is run."""
     dataset, model, home = (scratch / name for name in ("dataset", "model", "home"))
     sources = [str(corpus.ROOT / "sample_data" / one) for one in ("claude_code", "codex")]
     measure.run([*traj, "record", *sources, "-o", str(dataset), "--quiet"], accept=(0, 1))
@@ -231,7 +242,7 @@ def check(traj: Sequence[str], aiperf: Path, scratch: Path, repeats: int) -> dic
     hub(home, model)
     plan = planned(Dataset.open(dataset))
     runs: dict[str, list[Received]] = {"traj": [], "aiperf": []}
-    with mock(model / "tokenizer.json") as url:
+    with mock(model / "tokenizer.json", front) as url:
         for number in range(repeats):
             out = scratch / f"run{number}"
             said = by_traj(traj, dataset, url, out)
@@ -255,13 +266,14 @@ def check(traj: Sequence[str], aiperf: Path, scratch: Path, repeats: int) -> dic
 
 
 def _with(received: Received, said: Received) -> Received:
-    received.ttft_ms, received.tokens_per_s = said.ttft_ms, said.tokens_per_s
+    for name in MEASURED:
+        setattr(received, name, getattr(said, name))
     return received
 
 
 def _figures(run: Received) -> dict[str, Any]:
     found = asdict(run)
-    for name in ("late_ms", "ttft_ms", "tokens_per_s"):
+    for name in ("late_ms", "answer_ms", *MEASURED):
         values = found.pop(name)
         cuts = quantiles(values, n=100, method="inclusive")
         found[name] = {f"p{p}": round(cuts[p - 1], 3) for p in (5, 25, 50, 75, 95)}
@@ -292,6 +304,8 @@ def rows(result: dict[str, Any]) -> list[list[str]]:
         ("sent after its time, ms", "late_ms", 1),
         ("time to first token, ms", "ttft_ms", 1),
         ("output speed, tokens/s", "tokens_per_s", 2),
+        ("from request to end, ms", "latency_ms", 1),
+        ("the same by the engine's clock, ms", "answer_ms", 1),
     ):
         for p in ("p5", "p25", "p50", "p75", "p95"):
             sides = [[run[name][p] for run in one] for one in (traj, aiperf)]

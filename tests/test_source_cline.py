@@ -1,4 +1,4 @@
-"""Cline and Roo: sessions of the newer format and tasks of the older; what is read is what was sent."""
+"""Cline and Roo: sessions of the newer format, tasks of the older; what is read is what was sent."""
 
 from __future__ import annotations
 
@@ -121,7 +121,7 @@ def test_sub_agents_are_lanes_between_their_call_and_its_result(tmp_path):
 
 
 def test_answers_end_when_the_server_had_sent_them():
-    """The time of an answer is its end, to a twentieth of a second; tools run until their result."""
+    """The time of an answer is its end, to a tenth of a second; tools run until their result."""
     session = only(PLACE)
     ends = sorted(turn.end_us for turn in logs.turns(session))
     served = sorted(request["end"] * 1e6 for request in ANSWERED)

@@ -50,7 +50,6 @@ class Cleaner:
             part["text"] = self.neutral(part["text"])
         return part
 
-
     def wire(self, line: Json, hashes: dict[str, str]) -> Json:
         """A line of Kimi Code's: what it says of itself, its tools, reminders and summaries."""
         kind, message = line["type"], line.get("message") or {}
