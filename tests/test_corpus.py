@@ -193,3 +193,21 @@ def test_real_sessions_are_exported_whole(corpus, target, tmp_path):
         if rows.trajectory_id in chosen:
             answered += len(rows.turns) - rows.turns.column("output").null_count
     assert counts["requests"] >= answered or target == "openai-jsonl"
+
+
+def test_all_that_is_shared_is_recorded_sound_or_refused_for_a_reason(shared, tmp_path):
+    """Every session file of the corpus and of the captures is part of a session; what is left is
+    no session, and each is told so."""
+    folders = [shared / "corpus", shared / "captures"]
+    report = record(folders, tmp_path / "all.traj")
+    assert not report.problems
+    assert traj.validate(traj.load(tmp_path / "all.traj")).ok
+    left = [
+        (path, reason)
+        for path, reason in report.passed_over
+        if "/api/" not in path  # what the agents' requests were, not their logs
+        and not reason.startswith("the same session as")
+    ]
+    companions = ("state.json", "session_index.jsonl", "usage_record.jsonl", "token-usage-2026-11")
+    fixtures = ("llm-message.json", "test-traces.json", ".aider.chat.history.md")
+    assert [one for one in left if not any(name in one[0] for name in companions + fixtures)] == []

@@ -1,4 +1,4 @@
-"""Cline and Roo: sessions of the newer format, tasks of the older; what is read is what was sent."""
+"""Cline and Roo: sessions of the newer format and tasks; what is read is what was sent."""
 
 from __future__ import annotations
 
@@ -153,6 +153,12 @@ def test_totals_of_the_corpus_equal_a_plain_count(path):
     )
     assert sum(t.usage.output_tokens or 0 for t in turns) == sum(m["outputTokens"] for m in known)
     assert [t.usage.source for t in turns].count("none") == len(answers) - len(known)
+
+
+def test_captures_and_corpus_are_recorded_and_sound(shared, tmp_path):
+    """Every file of theirs is taken or is what a request said."""
+    logs.sound(tmp_path, CAPTURE / "session", *CORPUS)
+    assert not find([CAPTURE / "session", *CORPUS]).refused
 
 
 # The newer format, by hand

@@ -148,6 +148,19 @@ def test_requests_are_rebuilt_as_they_were_sent(shared):
     assert sorted(made, key=key) == sorted(asked, key=key)
 
 
+def test_the_capture_is_recorded_with_the_usage_that_was_sent(shared, tmp_path):
+    """By the API's own ids, and sound."""
+    sent_usage = {}
+    for path in CAPTURE.glob("api/0*.json"):
+        chunks = [text for _, text in json.loads(path.read_text())["resp_chunks"]]
+        last = next(json.loads(text[6:]) for text in chunks if '"usage":{' in text)
+        sent_usage[last["id"]] = chat_figures(last["usage"])
+    turns = [turn for s in logs.read(CAPTURE / "session").values() for turn in logs.turns(s)]
+    found = {turn.response_id: logs.figures(turn.usage)[:3] for turn in turns}
+    assert {name: found[name] for name in sent_usage} == sent_usage
+    logs.sound(tmp_path, CAPTURE / "session")
+
+
 def test_contexts_are_as_long_as_the_log_says():
     """The count of messages that each request names is that of its context, after the compaction,
     where the agent adds a word that is not in the log, and in the fork too."""

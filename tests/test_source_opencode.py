@@ -150,6 +150,19 @@ def test_requests_are_rebuilt_as_they_were_sent(shared):
     ]
 
 
+def test_the_capture_is_recorded_with_the_usage_that_was_sent(shared, tmp_path):
+    """Turn by turn, and sound."""
+    requests = [json.loads(path.read_text()) for path in sorted(CAPTURE.glob("api/*.json"))]
+    usages = []
+    for request in requests:
+        chunks = [text[6:] for _, text in request["resp_chunks"] if '"usage":{' in text]
+        usages += [json.loads(chunks[-1])["usage"]] if "tools" in request["req_body"] else []
+    (session,) = logs.read(CAPTURE / "session").values()
+    figures = [logs.figures(turn.usage) for turn in logs.turns(session)]
+    assert figures == [chat_figures(usage) for usage in usages]
+    logs.sound(tmp_path, CAPTURE / "session")
+
+
 def test_times_lie_where_the_server_saw_the_request():
     """A turn begins before the server got the request and ends about when its answer ended; the
     agent's own clock is said to be the log's."""
