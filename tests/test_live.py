@@ -344,7 +344,7 @@ def test_odd_values_give_sound_datasets(live_log: Path):
     survive_values(live_log, "live")
 
 
-@pytest.mark.harness
+@pytest.mark.agents
 @pytest.mark.parametrize("one", live_agents.RUNS, ids=lambda one: one.name)
 def test_real_agents(one: live_agents.Run, tmp_path: Path):
     """A real agent works as without the proxy, its exit code is passed on, and every request that
