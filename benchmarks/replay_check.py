@@ -1,13 +1,16 @@
 """`traj replay` beside aiperf: the same load to the same engine, and what both say of it.
 
-The sample sessions go to `tests/mock_engine.py`, which keeps every request with the time at which
-it came in and was answered: once by `traj replay`, once as an aiperf export by the real aiperf, in
-turn, several times. What is compared is what the engine received (requests, prompts, lengths, waits,
-delays; the load's own plays are the measure) and what each harness measured (time to first token,
-output speed): how far the two lie apart stands beside how far the runs of each do among themselves.
+The sample sessions go to `replay_engine.py`, which keeps every request with the time at which it
+came in and was answered: once by `traj replay`, once as an aiperf export by the real aiperf, in
+turn, several times, with a new engine each time. Two things are compared:
+
+- what the engine received: requests, prompts, lengths, waits, delays. The load's own plays are the
+  measure, and what a prefix cache would find of the prompts in the order of their arrival;
+- what each harness measured: time to first token, output speed, latency. Beside it stands what the
+  engine knows of the same requests, so that a harness's own error shows, and not the machine's.
 
 aiperf spends a delay before the last request of what is waited for where a turn waits for another
-lane (`join_delay` of the export): such turns have delays of their own in the tables.
+lane (`join_delay` of the export): such turns stand by themselves in the table.
 """
 
 from __future__ import annotations
@@ -16,69 +19,81 @@ import os
 import shlex
 import subprocess
 import sys
-import urllib.request
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from statistics import median, quantiles
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import msgspec
 import orjson
 
 from benchmarks import corpus, engine_model, measure
-from benchmarks.real_engine import hub
+from benchmarks.real_engine import Cache, hub
+from benchmarks.replay_engine import Exchange
 from traj.dataset import Dataset
 from traj.exporters.whole_prompts import WholePrompts
 from traj.workload.load import Load
 from traj.workload.options import LoadOptions
 
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
 AIPERF = "0.13.0"
 AGENTS = 4
-TOKEN_S = 0.005  # between two tokens of the mock's
+ENGINE = ("--first", "0.2", "--rate", "100", "--varied")
 LOAD = LoadOptions(tool_time="scaled:0.1", user_time="none", prefix="aa", lengths="text")
 OPTIONS = "--tool-time scaled:0.1 --user-time none --prefix aa --lengths text"
 QUIET = "--ui-type none --no-gpu-telemetry --no-server-metrics --workers-max 2 --random-seed 1"
-MEASURED = ("ttft_ms", "tokens_per_s", "latency_ms")  # by the harness
 EARLY_S = 0.002  # timers may ring early
-MOCK = (
-    "import sys; sys.path.insert(0, 'tests'); import mock_engine; "
-    f"mock_engine.PER_TOKEN_S = {TOKEN_S}; mock_engine.main()"
-)
-
-Asked = tuple[bytes, int]  # the messages and tools of a request, and how long its answer is to be
+PERCENTILES = (5, 25, 50, 75, 95)
+MEASURED = {
+    "ttft_ms": ("time to first token, ms", 1),
+    "tokens_per_s": ("output speed, tokens/s", 2),
+    "latency_ms": ("from request to end, ms", 1),
+}
 
 
 @dataclass(slots=True)
 class Planned:
     """One request of the load: what it asks, waits for (places in the play), and its delay."""
 
-    asked: Asked
+    asked: bytes  # its messages and tools
+    tokens: int  # of its answer
     waits: list[int]
     delay_s: float
     joins: bool  # it waits for another lane
 
 
 @dataclass(slots=True)
+class Measured:
+    """Latencies and speeds, of the requests in any order."""
+
+    ttft_ms: list[float] = field(default_factory=list)
+    tokens_per_s: list[float] = field(default_factory=list)
+    latency_ms: list[float] = field(default_factory=list)
+
+    def figures(self) -> dict[str, Any]:
+        return {name: _percentiles(getattr(self, name)) for name in MEASURED}
+
+
+@dataclass(slots=True)
 class Received:
-    """What one run sent, as the engine saw it, and what its harness measured."""
+    """What one run sent, as the engine saw it."""
 
     requests: int = 0
     not_planned: int = 0
     not_sent: int = 0
     other_length: int = 0
-    prompt_tokens: int = 0
     answer_tokens: int = 0
+    prompt_tokens: int = 0
     cached_tokens: int = 0
     before_waits: int = 0
     early: int = 0
     early_joins: int = 0
-    answer_ms: list[float] = field(default_factory=list)  # by the engine's clock
-    latency_ms: list[float] = field(default_factory=list)
     late_ms: list[float] = field(default_factory=list)
-    ttft_ms: list[float] = field(default_factory=list)
-    tokens_per_s: list[float] = field(default_factory=list)
 
 
 def planned(dataset: Dataset) -> list[list[Planned]]:
@@ -94,7 +109,8 @@ def planned(dataset: Dataset) -> list[list[Planned]]:
             waits = play.schedule.waits(turn)
             requests.append(
                 Planned(
-                    _asked(messages, play.prompts.tools(turn), play.output_tokens(turn)),
+                    _asked(messages, play.prompts.tools(turn)),
+                    play.output_tokens(turn),
                     [places[wait] for wait in waits],
                     play.delay_us(turn) / 1e6,
                     any(lanes[wait] != lanes[turn] for wait in waits),
@@ -104,45 +120,46 @@ def planned(dataset: Dataset) -> list[list[Planned]]:
     return found
 
 
-def _asked(messages: Any, tools: Any, length: int) -> Asked:
-    return orjson.dumps([messages, tools or None], option=orjson.OPT_SORT_KEYS), length
+def _asked(messages: Any, tools: Any) -> bytes:
+    return orjson.dumps([messages, tools or None], option=orjson.OPT_SORT_KEYS)
 
 
-def judge(plan: Sequence[Sequence[Planned]], log: Sequence[dict[str, Any]]) -> Received:
+def judge(
+    plan: Sequence[Sequence[Planned]], log: Sequence[Exchange], tokenizer: Tokenizer
+) -> Received:
     """What the engine received, beside what was to be sent."""
-    waiting: dict[bytes, list[dict[str, Any]]] = defaultdict(list)
-    for entry in reversed(log):  # the first to come in is the first to be taken
-        body = entry["body"]
-        waiting[_asked(body["messages"], body.get("tools"), 0)[0]].append(entry)
-    found = Received(requests=len(log))
+    waiting: dict[bytes, list[Exchange]] = defaultdict(list)
+    found, cache = Received(requests=len(log)), Cache()
+    for one in sorted(log, key=lambda one: one.arrived_s):
+        body = orjson.loads(one.body)
+        tokens = tokenizer.encode(engine_model.render(body), add_special_tokens=False).ids
+        found.prompt_tokens += len(tokens)
+        found.cached_tokens += cache.find(tokens)
+        waiting[_asked(body["messages"], body.get("tools"))].append(one)
     for requests in plan:
-        taken: list[dict[str, Any] | None] = []
-        for one in requests:
-            same = waiting[one.asked[0]]
-            entry = same.pop() if same else None
+        taken: list[Exchange | None] = []
+        for planned_one in requests:
+            same = waiting[planned_one.asked]
+            entry = same.pop(0) if same else None  # the first to come in
             taken.append(entry)
             if entry is None:
                 found.not_sent += 1
                 continue
-            usage = entry["usage"]
-            found.answer_ms.append((entry["completed"] - entry["arrived"]) * 1e3)
-            found.other_length += usage["completion_tokens"] != one.asked[1]
-            found.prompt_tokens += usage["prompt_tokens"]
-            found.answer_tokens += usage["completion_tokens"]
-            found.cached_tokens += usage["prompt_tokens_details"]["cached_tokens"]
-            _times(one, entry, [taken[wait] for wait in one.waits], found)
+            found.other_length += entry.tokens != planned_one.tokens
+            found.answer_tokens += entry.tokens
+            _times(planned_one, entry, [taken[wait] for wait in planned_one.waits], found)
     found.not_planned = sum(map(len, waiting.values()))
     return found
 
 
 def _times(
-    one: Planned, entry: dict[str, Any], waits: Sequence[dict[str, Any] | None], found: Received
+    one: Planned, entry: Exchange, waits: Sequence[Exchange | None], found: Received
 ) -> None:
-    ends = [wait["completed"] for wait in waits if wait is not None]
+    ends = [wait.last_s for wait in waits if wait is not None]
     if not ends:
         return
-    late_s = entry["arrived"] - max(ends) - one.delay_s
-    found.before_waits += entry["arrived"] < max(ends)
+    late_s = entry.arrived_s - max(ends) - one.delay_s
+    found.before_waits += entry.arrived_s < max(ends)
     if late_s < -EARLY_S:
         found.early += not one.joins
         found.early_joins += one.joins
@@ -150,30 +167,35 @@ def _times(
         found.late_ms.append(late_s * 1e3)
 
 
+def by_engine(log: Sequence[Exchange]) -> Measured:
+    """What the engine knows of the answers that it gave."""
+    return Measured(
+        [(one.first_s - one.arrived_s) * 1e3 for one in log],
+        [(one.tokens - 1) / (one.last_s - one.first_s) for one in log if one.tokens > 1],
+        [(one.last_s - one.arrived_s) * 1e3 for one in log],
+    )
+
+
 @contextmanager
-def mock(tokenizer: Path, front: Sequence[str]) -> Iterator[str]:
-    """A running mock engine; its URL."""
-    command = [*front, sys.executable, "-c", MOCK, "--tokenizer", str(tokenizer)]
+def engine(log: Path, front: Sequence[str]) -> Iterator[str]:
+    """A running engine; its URL. The log is there when it has ended."""
+    command = [*front, sys.executable, "-m", "benchmarks.replay_engine", *ENGINE]
     with subprocess.Popen(
-        command, cwd=corpus.ROOT, stdout=subprocess.PIPE, text=True
+        [*command, "--log", str(log)], cwd=corpus.ROOT, stdout=subprocess.PIPE, text=True
     ) as process:
         try:
             assert process.stdout is not None
             yield f"http://127.0.0.1:{process.stdout.readline().strip()}"
         finally:
             process.terminate()
+            process.communicate(timeout=60)
 
 
-def _log(url: str) -> list[dict[str, Any]]:
-    with urllib.request.urlopen(f"{url}/log") as response:  # noqa: S310 - our own engine
-        found: list[dict[str, Any]] = orjson.loads(response.read())
-    urllib.request.urlopen(  # noqa: S310
-        urllib.request.Request(f"{url}/forget", method="POST")  # noqa: S310
-    ).close()
-    return sorted(found, key=lambda entry: float(entry["arrived"]))
+def _read(log: Path) -> list[Exchange]:
+    return msgspec.json.decode(log.read_bytes(), type=list[Exchange])
 
 
-def by_traj(traj: Sequence[str], dataset: Path, url: str, out: Path) -> Received:
+def by_traj(traj: Sequence[str], dataset: Path, url: str, out: Path) -> Measured:
     """What `traj replay` measured."""
     import polars as pl
 
@@ -187,14 +209,14 @@ def by_traj(traj: Sequence[str], dataset: Path, url: str, out: Path) -> Received
         ((pl.col("first_token_us") - pl.col("sent_us")) / 1e3).alias("ttft"),
         ((pl.col("output_tokens") - 1) * 1e6 / spent_us).alias("speed"),
     )
-    return Received(
+    return Measured(
         ttft_ms=rows["ttft"].to_list(),
         tokens_per_s=rows["speed"].to_list(),
         latency_ms=((rows["end_us"] - rows["sent_us"]) / 1e3).to_list(),
     )
 
 
-def by_aiperf(aiperf: Path, folder: Path, command: str, url: str, home: Path) -> Received:
+def by_aiperf(aiperf: Path, folder: Path, command: str, url: str, home: Path) -> Measured:
     """What aiperf measured."""
     variables = {
         **os.environ,
@@ -220,7 +242,7 @@ def by_aiperf(aiperf: Path, folder: Path, command: str, url: str, home: Path) ->
         raise measure.CommandFailedError(f"{command}\n{(done.stdout + done.stderr)[-3_000:]}")
     lines = (folder / "artifacts" / "profile_export.jsonl").read_bytes().splitlines()
     metrics = [orjson.loads(line)["metrics"] for line in lines]
-    return Received(
+    return Measured(
         ttft_ms=[one["time_to_first_token"]["value"] for one in metrics],
         latency_ms=[one["request_latency"]["value"] for one in metrics],
         tokens_per_s=[
@@ -235,93 +257,103 @@ def check(
     traj: Sequence[str], aiperf: Path, scratch: Path, repeats: int, front: Sequence[str]
 ) -> dict[str, Any]:
     """Both, in turn, so many times. `front` stands before the engine's command: how it is run."""
+    from tokenizers import Tokenizer
+
     dataset, model, home = (scratch / name for name in ("dataset", "model", "home"))
     sources = [str(corpus.ROOT / "sample_data" / one) for one in ("claude_code", "codex")]
     measure.run([*traj, "record", *sources, "-o", str(dataset), "--quiet"], accept=(0, 1))
     engine_model.make(model, 1 << 20)
     hub(home, model)
     plan = planned(Dataset.open(dataset))
-    runs: dict[str, list[Received]] = {"traj": [], "aiperf": []}
-    with mock(model / "tokenizer.json", front) as url:
-        for number in range(repeats):
-            out = scratch / f"run{number}"
-            said = by_traj(traj, dataset, url, out)
-            runs["traj"].append(_with(judge(plan, _log(url)), said))
-            folder = scratch / f"export{number}"
-            export = [*traj, "export", str(dataset), "--format", "aiperf-dag", "-o", str(folder)]
-            measure.run([*export, *shlex.split(OPTIONS), "--quiet"], makes=folder)
-            command = orjson.loads((folder / "export.json").read_bytes())["command"]
+    tokenizer = Tokenizer.from_file(str(model / "tokenizer.json"))
+    runs: dict[str, list[dict[str, Any]]] = {"traj": [], "aiperf": []}
+    for number in range(repeats):
+        log = scratch / f"log{number}"
+        with engine(log, front) as url:
+            said = by_traj(traj, dataset, url, scratch / f"run{number}")
+        runs["traj"].append(_figures(plan, _read(log), tokenizer, said))
+        folder = scratch / f"export{number}"
+        export = [*traj, "export", str(dataset), "--format", "aiperf-dag", "-o", str(folder)]
+        measure.run([*export, *shlex.split(OPTIONS), "--quiet"], makes=folder)
+        command = orjson.loads((folder / "export.json").read_bytes())["command"]
+        with engine(log, front) as url:
             said = by_aiperf(aiperf, folder, command, url, home)
-            runs["aiperf"].append(_with(judge(plan, _log(url)), said))
+        runs["aiperf"].append(_figures(plan, _read(log), tokenizer, said))
     return {
         "aiperf": AIPERF,
         "options": OPTIONS,
+        "engine": " ".join(ENGINE),
         "agents": AGENTS,
         "repeats": repeats,
         "planned_requests": sum(map(len, plan)),
-        "planned_answer_tokens": sum(one.asked[1] for requests in plan for one in requests),
+        "planned_answer_tokens": sum(one.tokens for requests in plan for one in requests),
         "joins": sum(one.joins for requests in plan for one in requests),
-        "harnesses": {name: [_figures(run) for run in found] for name, found in runs.items()},
+        "harnesses": runs,
     }
 
 
-def _with(received: Received, said: Received) -> Received:
-    for name in MEASURED:
-        setattr(received, name, getattr(said, name))
-    return received
+def _figures(
+    plan: Sequence[Sequence[Planned]], log: Sequence[Exchange], tokenizer: Tokenizer, said: Measured
+) -> dict[str, Any]:
+    received = asdict(judge(plan, log, tokenizer))
+    late_ms = _percentiles(received.pop("late_ms"))
+    return {
+        **received,
+        "late_ms": late_ms,
+        "measured": said.figures(),
+        "engine": by_engine(log).figures(),
+    }
 
 
-def _figures(run: Received) -> dict[str, Any]:
-    found = asdict(run)
-    for name in ("late_ms", "answer_ms", *MEASURED):
-        values = found.pop(name)
-        cuts = quantiles(values, n=100, method="inclusive")
-        found[name] = {f"p{p}": round(cuts[p - 1], 3) for p in (5, 25, 50, 75, 95)}
-        found[name]["count"] = len(values)
+def _percentiles(values: Sequence[float]) -> dict[str, float]:
+    cuts = quantiles(values, n=100, method="inclusive")
+    return {f"p{p}": round(cuts[p - 1], 3) for p in PERCENTILES}
+
+
+def count_rows(result: dict[str, Any]) -> list[list[str]]:
+    """A row a count: planned, by `traj replay`, by aiperf."""
+    counts = {
+        "requests": ("requests", result["planned_requests"]),
+        "whose prompt or tools are not the load's": ("not_planned", 0),
+        "of the load that did not come": ("not_sent", 0),
+        "prompt tokens": ("prompt_tokens", None),
+        "of them a prefix cache would hold": ("cached_tokens", None),
+        "answers of another length": ("other_length", 0),
+        "answer tokens": ("answer_tokens", result["planned_answer_tokens"]),
+        "came before what they wait for had ended": ("before_waits", 0),
+        "came before their delay was over": ("early", 0),
+        f"the same, of the {result['joins']} that join another lane": ("early_joins", 0),
+    }
+    sides = [result["harnesses"][name] for name in ("traj", "aiperf")]
+    found = [
+        [text, "" if plan is None else f"{plan:,}", *(_all(one, name) for one in sides)]
+        for text, (name, plan) in counts.items()
+    ]
+    for p in PERCENTILES:
+        late = [f"{median(run['late_ms'][f'p{p}'] for run in one):.1f}" for one in sides]
+        found.append([f"came after their time, ms, p{p}", "0.0", *late])
     return found
 
 
-def rows(result: dict[str, Any]) -> list[list[str]]:
-    """A row a figure: planned, by `traj replay`, by aiperf."""
-    traj, aiperf = result["harnesses"]["traj"], result["harnesses"]["aiperf"]
-    counts = {
-        "requests that the engine received": ("requests", result["planned_requests"]),
-        "of them not in the load, byte for byte": ("not_planned", 0),
-        "in the load and not sent": ("not_sent", 0),
-        "prompt tokens": ("prompt_tokens", None),
-        "cached tokens": ("cached_tokens", None),
-        "answers of another length": ("other_length", 0),
-        "answer tokens": ("answer_tokens", result["planned_answer_tokens"]),
-        "sent before what they wait for had ended": ("before_waits", 0),
-        "sent before their delay was over": ("early", 0),
-        "the same, of those that join another lane": ("early_joins", 0),
-    }
-    found = [
-        [text, "" if plan is None else f"{plan:,}", *(_all(one, name) for one in (traj, aiperf)), ""]
-        for text, (name, plan) in counts.items()
-    ]
-    for text, name, digits in (
-        ("sent after its time, ms", "late_ms", 1),
-        ("time to first token, ms", "ttft_ms", 1),
-        ("output speed, tokens/s", "tokens_per_s", 2),
-        ("from request to end, ms", "latency_ms", 1),
-        ("the same by the engine's clock, ms", "answer_ms", 1),
-    ):
-        for p in ("p5", "p25", "p50", "p75", "p95"):
-            sides = [[run[name][p] for run in one] for one in (traj, aiperf)]
+def measured_rows(result: dict[str, Any]) -> list[list[str]]:
+    """A row a percentile: as each harness measured it, and as the engine knows it; medians of the
+    runs, and how far those of the harnesses lie apart, beside how far a harness's own do."""
+    found = []
+    for name, (text, digits) in MEASURED.items():
+        for p in PERCENTILES:
+            sides = [
+                [run[source][name][f"p{p}"] for run in result["harnesses"][harness]]
+                for harness in ("traj", "aiperf")
+                for source in ("measured", "engine")
+            ]
             middle = [median(side) for side in sides]
-            spread = max(max(side) - min(side) for side in sides)
-            shown = [_range(side, digits) for side in sides]
-            apart = f"{abs(middle[0] - middle[1]):.{digits}f} (runs: {spread:.{digits}f})"
-            found.append([f"{text}, {p}", "", *shown, apart])
+            spread = max(max(side) - min(side) for side in (sides[0], sides[2]))
+            numbers = [*middle, abs(middle[0] - middle[2]), spread]
+            found.append([f"{text}, p{p}", *(f"{number:.{digits}f}" for number in numbers)])
     return found
 
 
 def _all(runs: Sequence[dict[str, Any]], name: str) -> str:
-    """A count, or each where the runs differ."""
+    """A count, or the least and the most where the runs differ."""
     values = sorted({run[name] for run in runs})
-    return " to ".join(f"{value:,}" for value in (values[0], values[-1])[: len(values)])
-
-
-def _range(values: Sequence[float], digits: int) -> str:
-    return f"{median(values):.{digits}f}"
+    return " to ".join(f"{value:,}" for value in dict.fromkeys((values[0], values[-1])))
