@@ -17,6 +17,7 @@ test:
 docs:
 	python -m traj.report.exports > docs/targets.md
 	python -m traj.report.sources > docs/sources.md
+	python -m benchmarks.results benchmarks/results/sources.json > docs/corpus.md
 
 # Changed logs against one parser for a minute: make fuzz FORMAT=codex (needs atheris).
 FORMAT ?= claude_code

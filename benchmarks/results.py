@@ -274,16 +274,18 @@ def sources_tables(result: dict[str, Any]) -> str:
             ]
         )
         kinds = ", ".join(f"{kind} {count}" for kind, count in one["losses"].items())
-        lost.append([f"`{name}`", kinds or "none"])
+        lost.append(f"- `{name}`: {kinds or 'none'}")
     heads = ["format", "files", "sessions", "MB", "turns", "tool calls"]
     heads += ["usage whole", "partial", "turns timed", "calls timed"]
     heads += ["timed KB", "read MB/s", "with build"]
     refused = [[reason, count] for reason, count in result["refused"].items()]
     sections = [
+        "What `traj record` finds in real files: the corpus and captures beside the project, and its "
+        "own samples.",
         _machine(result),
         table(heads, rows),
         "Losses, by kind (schema/README.md says what each means):",
-        table(["format", "losses"], lost),
+        "\n".join(lost),
         "Files that were not taken, and why:",
         table(["reason", "files"], refused),
     ]

@@ -30,7 +30,7 @@ stand inside the input figure or beside it, reasoning inside the output figure o
 dataset input always includes what was cached, output always includes reasoning; the columns below
 say what the format itself means, and conversion follows them (`Meaning` in `traj.sources.about`).
 A clock is `measured` on the wire, `logged` by the agent, `derived` from neighbouring time stamps,
-or `none`.
+or `none`. What came of real files is in [corpus.md](corpus.md).
 """
 
 
