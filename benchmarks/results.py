@@ -280,8 +280,7 @@ def sources_tables(result: dict[str, Any]) -> str:
     heads += ["timed KB", "read MB/s", "with build"]
     refused = [[reason, count] for reason, count in result["refused"].items()]
     sections = [
-        "What `traj record` finds in real files: the corpus and captures beside the project, and its "
-        "own samples.",
+        "What `traj record` finds in the corpus and captures beside the project, and its samples.",
         _machine(result),
         table(heads, rows),
         "Losses, by kind (schema/README.md says what each means):",
