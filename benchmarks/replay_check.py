@@ -19,23 +19,22 @@ import os
 import shlex
 import subprocess
 import sys
-from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from statistics import median, quantiles
+from statistics import quantiles
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 import orjson
 
 from benchmarks import corpus, engine_model, measure
-from benchmarks.real_engine import Cache, hub
+from benchmarks.real_engine import hub
 from benchmarks.replay_engine import Exchange
+from benchmarks.replay_received import Planned, judge, planned
+from benchmarks.replay_tables import MEASURED, PERCENTILES
 from traj.dataset import Dataset
-from traj.exporters.whole_prompts import WholePrompts
-from traj.workload.load import Load
 from traj.workload.options import LoadOptions
 
 if TYPE_CHECKING:
@@ -47,24 +46,6 @@ ENGINE = ("--first", "0.2", "--rate", "100", "--varied")
 LOAD = LoadOptions(tool_time="scaled:0.1", user_time="none", prefix="aa", lengths="text")
 OPTIONS = "--tool-time scaled:0.1 --user-time none --prefix aa --lengths text"
 QUIET = "--ui-type none --no-gpu-telemetry --no-server-metrics --workers-max 2 --random-seed 1"
-EARLY_S = 0.002  # timers may ring early
-PERCENTILES = (5, 25, 50, 75, 95)
-MEASURED = {
-    "ttft_ms": ("time to first token, ms", 1),
-    "tokens_per_s": ("output speed, tokens/s", 2),
-    "latency_ms": ("from request to end, ms", 1),
-}
-
-
-@dataclass(slots=True)
-class Planned:
-    """One request of the load: what it asks, waits for (places in the play), and its delay."""
-
-    asked: bytes  # its messages and tools
-    tokens: int  # of its answer
-    waits: list[int]
-    delay_s: float
-    joins: bool  # it waits for another lane
 
 
 @dataclass(slots=True)
@@ -77,94 +58,6 @@ class Measured:
 
     def figures(self) -> dict[str, Any]:
         return {name: _percentiles(getattr(self, name)) for name in MEASURED}
-
-
-@dataclass(slots=True)
-class Received:
-    """What one run sent, as the engine saw it."""
-
-    requests: int = 0
-    not_planned: int = 0
-    not_sent: int = 0
-    other_length: int = 0
-    answer_tokens: int = 0
-    prompt_tokens: int = 0
-    cached_tokens: int = 0
-    before_waits: int = 0
-    early: int = 0
-    early_joins: int = 0
-    late_ms: list[float] = field(default_factory=list)
-
-
-def planned(dataset: Dataset) -> list[list[Planned]]:
-    """The requests of each play, as `traj.workload` has them: neither harness made this."""
-    found = []
-    for play in Load(dataset, LOAD, text=True).plays():
-        assert play.prompts is not None
-        whole, places = WholePrompts(play), {turn: place for place, turn in enumerate(play.sent)}
-        lanes = play.turns["lane"]
-        requests = []
-        for turn in play.sent:
-            messages = [play.prompts.message(one) for one in whole.of(turn)]
-            waits = play.schedule.waits(turn)
-            requests.append(
-                Planned(
-                    _asked(messages, play.prompts.tools(turn)),
-                    play.output_tokens(turn),
-                    [places[wait] for wait in waits],
-                    play.delay_us(turn) / 1e6,
-                    any(lanes[wait] != lanes[turn] for wait in waits),
-                )
-            )
-        found.append(requests)
-    return found
-
-
-def _asked(messages: Any, tools: Any) -> bytes:
-    return orjson.dumps([messages, tools or None], option=orjson.OPT_SORT_KEYS)
-
-
-def judge(
-    plan: Sequence[Sequence[Planned]], log: Sequence[Exchange], tokenizer: Tokenizer
-) -> Received:
-    """What the engine received, beside what was to be sent."""
-    waiting: dict[bytes, list[Exchange]] = defaultdict(list)
-    found, cache = Received(requests=len(log)), Cache()
-    for one in sorted(log, key=lambda one: one.arrived_s):
-        body = orjson.loads(one.body)
-        tokens = tokenizer.encode(engine_model.render(body), add_special_tokens=False).ids
-        found.prompt_tokens += len(tokens)
-        found.cached_tokens += cache.find(tokens)
-        waiting[_asked(body["messages"], body.get("tools"))].append(one)
-    for requests in plan:
-        taken: list[Exchange | None] = []
-        for planned_one in requests:
-            same = waiting[planned_one.asked]
-            entry = same.pop(0) if same else None  # the first to come in
-            taken.append(entry)
-            if entry is None:
-                found.not_sent += 1
-                continue
-            found.other_length += entry.tokens != planned_one.tokens
-            found.answer_tokens += entry.tokens
-            _times(planned_one, entry, [taken[wait] for wait in planned_one.waits], found)
-    found.not_planned = sum(map(len, waiting.values()))
-    return found
-
-
-def _times(
-    one: Planned, entry: Exchange, waits: Sequence[Exchange | None], found: Received
-) -> None:
-    ends = [wait.last_s for wait in waits if wait is not None]
-    if not ends:
-        return
-    late_s = entry.arrived_s - max(ends) - one.delay_s
-    found.before_waits += entry.arrived_s < max(ends)
-    if late_s < -EARLY_S:
-        found.early += not one.joins
-        found.early_joins += one.joins
-    elif not one.joins:
-        found.late_ms.append(late_s * 1e3)
 
 
 def by_engine(log: Sequence[Exchange]) -> Measured:
@@ -264,7 +157,7 @@ def check(
     measure.run([*traj, "record", *sources, "-o", str(dataset), "--quiet"], accept=(0, 1))
     engine_model.make(model, 1 << 20)
     hub(home, model)
-    plan = planned(Dataset.open(dataset))
+    plan = planned(Dataset.open(dataset), LOAD)
     tokenizer = Tokenizer.from_file(str(model / "tokenizer.json"))
     runs: dict[str, list[dict[str, Any]]] = {"traj": [], "aiperf": []}
     for number in range(repeats):
@@ -308,52 +201,3 @@ def _figures(
 def _percentiles(values: Sequence[float]) -> dict[str, float]:
     cuts = quantiles(values, n=100, method="inclusive")
     return {f"p{p}": round(cuts[p - 1], 3) for p in PERCENTILES}
-
-
-def count_rows(result: dict[str, Any]) -> list[list[str]]:
-    """A row a count: planned, by `traj replay`, by aiperf."""
-    counts = {
-        "requests": ("requests", result["planned_requests"]),
-        "whose prompt or tools are not the load's": ("not_planned", 0),
-        "of the load that did not come": ("not_sent", 0),
-        "prompt tokens": ("prompt_tokens", None),
-        "of them a prefix cache would hold": ("cached_tokens", None),
-        "answers of another length": ("other_length", 0),
-        "answer tokens": ("answer_tokens", result["planned_answer_tokens"]),
-        "came before what they wait for had ended": ("before_waits", 0),
-        "came before their delay was over": ("early", 0),
-        f"the same, of the {result['joins']} that join another lane": ("early_joins", 0),
-    }
-    sides = [result["harnesses"][name] for name in ("traj", "aiperf")]
-    found = [
-        [text, "" if plan is None else f"{plan:,}", *(_all(one, name) for one in sides)]
-        for text, (name, plan) in counts.items()
-    ]
-    for p in PERCENTILES:
-        late = [f"{median(run['late_ms'][f'p{p}'] for run in one):.1f}" for one in sides]
-        found.append([f"came after their time, ms, p{p}", "0.0", *late])
-    return found
-
-
-def measured_rows(result: dict[str, Any]) -> list[list[str]]:
-    """A row a percentile: as each harness measured it, and as the engine knows it; medians of the
-    runs, and how far those of the harnesses lie apart, beside how far a harness's own do."""
-    found = []
-    for name, (text, digits) in MEASURED.items():
-        for p in PERCENTILES:
-            sides = [
-                [run[source][name][f"p{p}"] for run in result["harnesses"][harness]]
-                for harness in ("traj", "aiperf")
-                for source in ("measured", "engine")
-            ]
-            middle = [median(side) for side in sides]
-            spread = max(max(side) - min(side) for side in (sides[0], sides[2]))
-            numbers = [*middle, abs(middle[0] - middle[2]), spread]
-            found.append([f"{text}, p{p}", *(f"{number:.{digits}f}" for number in numbers)])
-    return found
-
-
-def _all(runs: Sequence[dict[str, Any]], name: str) -> str:
-    """A count, or the least and the most where the runs differ."""
-    values = sorted({run[name] for run in runs})
-    return " to ".join(f"{value:,}" for value in dict.fromkeys((values[0], values[-1])))

@@ -1,4 +1,4 @@
-"""An engine that takes next to no work: it streams answers of the length asked for, at its own pace.
+"""An engine that takes next to no work: it streams answers of the length asked for, at a pace.
 
 What measures a client must not need the client's cores, and must itself be exact. So nothing is
 parsed but lengths, nothing is made but bytes that were made before, and every stream has a timer of

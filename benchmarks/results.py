@@ -39,7 +39,8 @@ def _megabytes(size: float) -> str:
     return f"{size / 1e6:.1f}"
 
 
-def _machine(result: dict[str, Any]) -> str:
+def machine_line(result: dict[str, Any]) -> str:
+    """When and where."""
     load = ", ".join(f"{each:.1f}" for each in result["load_average"])
     return (
         f"Measured {result['measured_at']} on {result['cpu']}, {result['cores']} cores, "
@@ -49,7 +50,7 @@ def _machine(result: dict[str, Any]) -> str:
 
 def record_tables(result: dict[str, Any]) -> str:
     """What `record.py` measured."""
-    sections = [_machine(result), f"Command: `{result['traj_command']}`"]
+    sections = [machine_line(result), f"Command: `{result['traj_command']}`"]
     renderers = {"speed": _speed, "size": _size, "growth": _growth, "memory": _memory}
     sections += [render(result[name]) for name, render in renderers.items() if name in result]
     return "\n\n".join(sections) + "\n"
@@ -119,7 +120,7 @@ def _memory(part: dict[str, Any]) -> str:
 
 def peer_tables(result: dict[str, Any]) -> str:
     """What `peers.py` measured."""
-    sections = [_machine(result)]
+    sections = [machine_line(result)]
     if "speed" in result:
         sections.append(_peer_speed(result["speed"]))
     if "accuracy" in result:
@@ -187,7 +188,7 @@ def export_tables(result: dict[str, Any]) -> str:
     header = ["options", "trajectories", "requests", "MB out", "wall s", "MB/s", "peak MB"]
     header.append("wall / floor's")
     command = f"Command: `{result['traj_command']}`"
-    return "\n\n".join([_machine(result), command, table(header, rows)]) + "\n"
+    return "\n\n".join([machine_line(result), command, table(header, rows)]) + "\n"
 
 
 def engine_tables(result: dict[str, Any]) -> str:
@@ -223,7 +224,7 @@ def engine_tables(result: dict[str, Any]) -> str:
         f"Hit rate, as the engine says: {rate:.2%}. By `export.json`, which knows no template: "
         f"{rates}."
     )
-    return "\n\n".join([_machine(result), about, table(header, rows), verdict]) + "\n"
+    return "\n\n".join([machine_line(result), about, table(header, rows), verdict]) + "\n"
 
 
 def scrub_tables(result: dict[str, Any]) -> str:
@@ -243,7 +244,7 @@ def scrub_tables(result: dict[str, Any]) -> str:
     )
     return "\n\n".join(
         [
-            _machine(result),
+            machine_line(result),
             f"**Speed**: {about}",
             f"**Found**: {sum(sums)} of {whole} planted secrets ({sum(sums) / whole:.2%}).",
             table(["kind", *contexts], [*rows, ["all", *sums]]),
@@ -281,7 +282,7 @@ def sources_tables(result: dict[str, Any]) -> str:
     refused = [[reason, count] for reason, count in result["refused"].items()]
     sections = [
         "What `traj record` finds in the corpus and captures beside the project, and its samples.",
-        _machine(result),
+        machine_line(result),
         table(heads, rows),
         "Losses, by kind (schema/README.md says what each means):",
         "\n".join(lost),
@@ -305,7 +306,15 @@ def _own(module: str) -> Callable[[dict[str, Any]], str]:
     return tables
 
 
+def replay_tables(result: dict[str, Any]) -> str:
+    """What `replay.py` measured."""
+    from benchmarks.replay_tables import tables
+
+    return tables(result)
+
+
 TABLES = {
+    "replay": replay_tables,
     "engine": _own("engine"),
     "engine_beside_vllm": _own("engine_beside_vllm"),
     "record": record_tables,
