@@ -60,7 +60,9 @@ def main() -> None:
     parser.add_argument("--aiperf", type=Path, help=f"the path of aiperf {AIPERF}")
     parser.add_argument("--vllm", help="a vllm command")
     parser.add_argument("--repeats", type=int, default=3, help="runs of each harness")
-    parser.add_argument("--sample", type=int, default=14, help="trajectories for the real engine")
+    parser.add_argument(
+        "--sample", type=int, help="trajectories for the real engine (default: all)"
+    )
     parser.add_argument("--real-time", action="store_true", help="see above")
     parser.add_argument("--scratch", type=Path, help="folder to work in (default: a temporary)")
     options = parser.parse_args()

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ from traj.replay.scripts import scripts
 from traj.workload.load import Load
 from traj.workload.options import LoadOptions
 
-AGENTS = 2
+AGENTS = 4
 OPTIONS = "--prefix aa --lengths text --tool-time scaled:0.05 --user-time none --output forced"
 LOAD = LoadOptions(
     prefix="aa", lengths="text", tool_time="scaled:0.05", user_time="none", output="forced",
@@ -36,14 +37,18 @@ LOAD = LoadOptions(
 )  # fmt: skip
 
 
-def real(traj: Sequence[str], vllm: Sequence[str], scratch: Path, sample: int) -> dict[str, Any]:
-    """Two phases of `sample` trajectories."""
+def real(
+    traj: Sequence[str], vllm: Sequence[str], scratch: Path, sample: int | None
+) -> dict[str, Any]:
+    """Two phases of `sample` trajectories, or of all."""
     dataset, model = scratch / "dataset", scratch / "model"
     sources = [str(corpus.ROOT / "sample_data" / one) for one in ("claude_code", "codex")]
     measure.run([*traj, "record", *sources, "-o", str(dataset), "--quiet"], accept=(0, 1))
     engine_model.make(model, CONTEXT + 1024)
     tokenizer = model / "tokenizer.json"
-    options = f"{OPTIONS} --max-context {CONTEXT} --sample {sample}"
+    options = f"{OPTIONS} --max-context {CONTEXT}"
+    if sample is not None:
+        options += f" --sample {sample}"
     runs = []
     with engine(vllm, model, scratch / "engine.log") as (url, _):
         for phase in range(2):
@@ -74,7 +79,7 @@ def real(traj: Sequence[str], vllm: Sequence[str], scratch: Path, sample: int) -
 
 
 def _judge(
-    runs: Sequence[Path], dataset: Path, tokenizer: Path, sample: int
+    runs: Sequence[Path], dataset: Path, tokenizer: Path, sample: int | None
 ) -> list[dict[str, Any]]:
     """Each run beside what it should have found."""
     import polars as pl
@@ -130,7 +135,5 @@ def _judge(
     return found
 
 
-def _load(tokenizer: Path, sample: int) -> LoadOptions:
-    from dataclasses import replace
-
+def _load(tokenizer: Path, sample: int | None) -> LoadOptions:
     return replace(LOAD, tokenizer=str(tokenizer), sample=sample)

@@ -41,6 +41,7 @@ CASES = (
     Case(500, 1, 60),
     Case(2_000, 1, 20, ramp_s=30, seconds=90),
     Case(2_000, 2, 20, ramp_s=30, seconds=90),
+    Case(2_000, 1, 100, ramp_s=30, seconds=60),  # too much, which the run has to say itself
 )
 
 

@@ -209,12 +209,21 @@ def _stream(*events: bytes, cut: bool = False) -> Handler:
     return handler
 
 
+async def _stall(request: web.Request) -> web.StreamResponse:
+    response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
+    await response.prepare(request)
+    await response.write(b"data: " + _WORD + b"\n\n")
+    await asyncio.sleep(3)
+    return response
+
+
 _WORD = b'{"choices":[{"delta":{"content":"hi"}}]}'
 _END = b'{"choices":[{"delta":{},"finish_reason":"stop"}]}'
 FAULTS: dict[str, tuple[Handler, str]] = {
     "server error": (_server_error, "http_500"),
     "wrong model": (_unknown_model, "http_404"),
     "hang": (_hang, "timeout"),
+    "stall": (_stall, "timeout"),
     "hang up": (_hang_up, "disconnected"),
     "not streamed": (_not_streamed, "not_streamed"),
     "truncated": (_stream(_WORD), "cut_off"),

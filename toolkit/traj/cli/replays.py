@@ -23,6 +23,9 @@ def replay(
     dataset: DatasetPath,
     url: Annotated[str, typer.Option(help="Of an OpenAI-compatible engine, with or without /v1.")],
     model: Annotated[str, typer.Option(help="The model to ask it for.")],
+    api: Annotated[
+        str, typer.Option(help="chat (completions), responses, or Anthropic's messages.")
+    ] = "chat",
     agents: Annotated[int, typer.Option(help="How many play at once.")] = 1,
     phase: Annotated[int, typer.Option(help="Which phase: prefixes are fresh in each.")] = 0,
     trajectories: Annotated[
@@ -68,6 +71,7 @@ def replay(
     chosen = ReplayOptions(
         url=url,
         model=model,
+        api=api,
         agents=agents,
         phase=phase,
         trajectories=trajectories,
