@@ -13,6 +13,7 @@ import hashlib
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
@@ -222,6 +223,7 @@ def _measure(part: Located) -> SourceFile:
         return SourceFile(part.path.name, digest, os.fstat(file.fileno()).st_size)
 
 
+@cache
 def _source(name: str) -> ModuleType:
     return import_module(SOURCES[name])
 
