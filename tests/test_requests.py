@@ -402,7 +402,7 @@ def test_archives_without_models_are_refused(tmp_path):
 
 def test_only_their_own_files_are_taken():
     """No other sample is an archive or a payload."""
-    own = {"har": SAMPLES / "har", "litellm": SAMPLES / "litellm", "claude_trace": None}
+    own = {"har": SAMPLES / "har", "litellm": SAMPLES / "litellm"}
     for session in find([SAMPLES]).sessions:
         folder = session.parts[0].path.parent
         for form, mine in own.items():

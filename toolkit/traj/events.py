@@ -60,7 +60,7 @@ class Usage(Struct, frozen=True, gc=False):
 
 
 class Sampling(Struct, frozen=True, gc=False):
-    """What a request asked of the sampler."""
+    """What a request asked of the sampler; one with nothing known counts as none."""
 
     max_tokens: int | None = None
     temperature: float | None = None

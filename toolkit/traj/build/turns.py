@@ -10,10 +10,12 @@ from traj.build.lanes import Request, since
 from traj.build.messages import Messages
 from traj.build.rows import Columns
 from traj.build.tool_timing import spans, split_delay
-from traj.events import Session
+from traj.events import Sampling, Session
 
 Prompt = tuple[str, int]  # prompt_id and tokens
 Key = tuple[int, int]  # lane, order in it
+
+_UNSAID = Sampling()
 
 
 class Lengths:
@@ -96,7 +98,7 @@ def turns(
         reported = usage.input_tokens
         if request.reason is not None and reported is not None and counted is not None:
             unseen = reported - counted
-        sampling = turn.sampling
+        sampling = None if turn.sampling == _UNSAID else turn.sampling
         rows.append(
             {
                 "turn": request.number,

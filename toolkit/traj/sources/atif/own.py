@@ -209,7 +209,7 @@ class _Reader:
             status=turn.status,
             error=turn.error,
             attempt=turn.attempt,
-            sampling=None if options == Sampling() else options,
+            sampling=options,
             line=asked.number,
         )
 

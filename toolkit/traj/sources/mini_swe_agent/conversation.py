@@ -204,10 +204,9 @@ def _sampling(options: wire.Options | None) -> Sampling | None:
     if options is None:
         return None
     most = options.max_completion_tokens
-    found = Sampling(
+    return Sampling(
         options.max_tokens if most is None else most,
         options.temperature,
         options.top_p,
         options.reasoning_effort,
     )
-    return None if found == Sampling() else found

@@ -202,7 +202,7 @@ class SdkReader:
             stop_reason=None if answer is None else "tool_use" if calls else "end_turn",
             status=status,
             error=error,
-            sampling=None if sampling == Sampling() else sampling,
+            sampling=sampling,
             file=self.file,
             line=line,
         )

@@ -198,7 +198,7 @@ class Reader:
             clock="logged" if start is not None else "derived" if time is not None else "none",
             tools=self.tools,
             earlier_reasoning="unknown",
-            sampling=None if sampling == Sampling() else sampling,
+            sampling=sampling,
             file=file,
             line=line,
         )

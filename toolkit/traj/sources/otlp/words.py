@@ -103,7 +103,7 @@ def usage(attributes: Mapping[str, Any], *, beside: bool) -> Usage:
     )
 
 
-def sampling(attributes: Mapping[str, Any]) -> Sampling | None:
+def sampling(attributes: Mapping[str, Any]) -> Sampling:
     """What was asked of the sampler."""
     told = value(attributes.get("llm.invocation_parameters"))
     found = dict(told) if isinstance(told, dict) else {}
@@ -112,14 +112,13 @@ def sampling(attributes: Mapping[str, Any]) -> Sampling | None:
             found.setdefault(name, attributes.get(prefix + name))
     effort = attributes.get("traj.reasoning_effort") or found.get("reasoning_effort")
     stream = found.get("stream")
-    made = Sampling(
+    return Sampling(
         figure(found, ("max_tokens",)),
         _number(found.get("temperature")),
         _number(found.get("top_p")),
         effort if isinstance(effort, str) else None,
         stream if isinstance(stream, bool) else None,
     )
-    return None if made == Sampling() else made
 
 
 def _number(found: Any) -> float | None:

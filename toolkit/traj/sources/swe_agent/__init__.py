@@ -118,6 +118,5 @@ def _config(raw: Raw) -> wire.Config:
     return found or wire.Config()
 
 
-def _sampling(model: wire.Model) -> Sampling | None:
-    found = Sampling(model.max_output_tokens, model.temperature, model.top_p)
-    return None if found == Sampling() else found
+def _sampling(model: wire.Model) -> Sampling:
+    return Sampling(model.max_output_tokens, model.temperature, model.top_p)
