@@ -13,10 +13,10 @@ import rows
 import traj
 from conftest import ROOT
 from fleet import repository, session, together
+from traj.checkout.licence import licence_of
 from traj.dataset import Dataset
 from traj.errors import UsageError
 from traj.label import Orders, label
-from traj.label.licence import licence_of
 
 pytest.importorskip("askalono", reason="the extra `label` is not installed")
 

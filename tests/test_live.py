@@ -164,6 +164,10 @@ def test_a_command_is_recorded(tmp_path: Path):
     assert row["repository"]["url"] == "https://github.com/some/where"
     assert row["repository"]["branch"] == "topic"
     assert len(row["repository"]["commit"]) == 40
+    assert row["working_tree"] == "changed"
+    assert (row["repository"]["license"], row["license_source"]) == ("MIT", "manifest")
+    assert row["command"].startswith(shlex.join([sys.executable, str(script)])[:9])
+    assert "ghp_" not in row["command"]
     (turn,) = dataset.table("turns").to_pylist()
     assert (turn["input_tokens"], turn["output_tokens"], turn["clock"]) == (5, 1, "measured")
     assert validate(dataset).ok

@@ -165,6 +165,9 @@ class Repository(Struct, frozen=True, gc=False):
     url: str | None = None
     commit: str | None = None
     branch: str | None = None
+    license: str | None = None  # SPDX expression
+    license_source: str | None = None  # text, manifest
+    is_clean: bool | None = None  # as the commit has it, new files included
 
 
 class Session(Struct):
@@ -180,6 +183,7 @@ class Session(Struct):
     tool_runs: dict[str, ToolRun] = field(default_factory=dict)  # by tool call id
     repository: Repository | None = None
     title: str | None = None
+    command: str | None = None  # that ran the agent, as a shell would take it
     usage: Usage | None = None  # of the whole session, where the source has no other figures
     is_dated: bool = True  # False: times count from the session's start, on an unknown day
     has_text: bool = True  # False: lengths and times alone, no lane has a message

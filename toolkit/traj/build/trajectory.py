@@ -60,12 +60,14 @@ def trajectory(
             ],
         },
         "agent": {"name": session.agent_name, "version": session.agent_version},
+        "command": session.command,
         "models": sorted({model for model in turns["model"] if model}),
         "started_at": _moment(session.started_us if session.is_dated else None),
         "duration_us": _duration(turns, calls, messages, session.started_us),
         "repository": _repository(session.repository),
         "commit_source": "log" if session.repository and session.repository.commit else None,
-        "license_source": None,
+        "working_tree": _working_tree(session.repository),
+        "license_source": session.repository.license_source if session.repository else None,
         "visibility_source": None,
         "language": languages[0] if languages else None,
         "languages": sorted(languages),
@@ -142,10 +144,16 @@ def _repository(known: Repository | None) -> dict[str, Any] | None:
         "url": url,
         "commit": known.commit,
         "branch": known.branch,
-        "license": None,
+        "license": known.license,
         "visibility": "unknown",
         "known_by": "log",
     }
+
+
+def _working_tree(known: Repository | None) -> str | None:
+    if known is None or known.is_clean is None:
+        return None
+    return "clean" if known.is_clean else "changed"
 
 
 def forge(url: str | None) -> tuple[str | None, str | None, str | None, str | None]:
@@ -182,7 +190,7 @@ def _languages(messages: Messages) -> list[str]:
     for message in messages.all:
         for call in message.tool_calls:
             for path in _paths(call.name, call.arguments):
-                language = _extensions().get(path.rpartition(".")[2].lower())
+                language = extensions().get(path.rpartition(".")[2].lower())
                 if language is not None and "." in path:
                     tally[language] += 1
     return [name for name, _ in sorted(tally.items(), key=lambda item: (-item[1], item[0]))]
@@ -209,7 +217,8 @@ def _paths(name: str, arguments: str) -> list[str]:
 
 
 @cache
-def _extensions() -> dict[str, str]:
+def extensions() -> dict[str, str]:
+    """Programming languages by file extension."""
     text = files("traj.build").joinpath("languages.toml").read_text("utf-8")
     lists: dict[str, list[str]] = tomllib.loads(text)["extensions"]
     return {extension: language for language, found in lists.items() for extension in found}

@@ -7,20 +7,18 @@ A label's value is one text everywhere in this package, null where it is unknown
 from __future__ import annotations
 
 import re
-import tomllib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from functools import cache
-from importlib.resources import files
 from urllib.parse import urlsplit
 
 from traj import schema
-from traj.build.trajectory import forge
+from traj.build.trajectory import extensions, forge
+from traj.checkout import is_commit
+from traj.checkout.licence import spdx
 from traj.dataset.labels import LABELS, OWN, Label
-from traj.errors import MissingExtraError
 
 BY_NAME = {label.name: label for label in LABELS}
 WRITTEN = ("language", *BY_NAME)  # the names under which people give values
-_COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 
 
 class BadValueError(ValueError):
@@ -76,20 +74,12 @@ def split_languages(value: str | None) -> tuple[str | None, list[str]]:
     return main or None, _listed(listed)
 
 
-def spdx(text: str) -> str:
-    """An SPDX expression in its canonical form. Raises BadValueError for what is none."""
-    try:
-        from packaging.licenses import (
-            InvalidLicenseExpression,
-            canonicalize_license_expression,
-        )
-    except ImportError:
-        raise MissingExtraError("labelling licences", "label") from None
-    try:
-        return str(canonicalize_license_expression(text.strip()))
-    except InvalidLicenseExpression:
+def _licence(text: str) -> str:
+    found = spdx(text)
+    if found is None:
         remedy = "write MIT, Apache-2.0 OR MIT, or LicenseRef-Name for one that SPDX does not list"
-        raise BadValueError(f"{short(text)} is no SPDX licence expression: {remedy}") from None
+        raise BadValueError(f"{short(text)} is no SPDX licence expression: {remedy}")
+    return found
 
 
 def _url(text: str) -> str:
@@ -98,11 +88,6 @@ def _url(text: str) -> str:
     if not given.isprintable() or not all(known):
         raise BadValueError(f"{short(text)} is no repository: write https://host/owner/name")
     return str(known[0])
-
-
-def is_commit(text: str) -> bool:
-    """Whether this is a whole commit hash."""
-    return bool(_COMMIT.fullmatch(text))
 
 
 def _commit(text: str) -> str:
@@ -157,7 +142,7 @@ def _one_of(path: str) -> Callable[[str], str | None]:
 _CHECKS: dict[str, Callable[[str], str | None]] = {
     "repository.url": _url,
     "repository.commit": _commit,
-    "repository.license": spdx,
+    "repository.license": _licence,
     "repository.visibility": _one_of("repository.visibility"),
     "language": _main_language,
     "languages": _language,
@@ -181,14 +166,6 @@ def _enum(path: str) -> tuple[str, ...]:
 def _languages() -> dict[str, str]:
     """The names that recorded languages have, by their small letters."""
     return {name.lower(): name for name in extensions().values()}
-
-
-@cache
-def extensions() -> dict[str, str]:
-    """Programming languages by file extension, as recordings have them."""
-    text = files("traj.build").joinpath("languages.toml").read_text("utf-8")
-    lists: dict[str, Iterable[str]] = tomllib.loads(text)["extensions"]
-    return {extension: language for language, found in lists.items() for extension in found}
 
 
 def short(text: str) -> str:

@@ -31,7 +31,8 @@ if TYPE_CHECKING:
 
 _TABLES = ("trajectories", "turns", "tool_calls")
 _LEFT_OUT = (
-    *("started_at", "repository", "commit_source", "license_source", "visibility_source"),
+    *("started_at", "command", "repository", "commit_source", "working_tree"),
+    *("license_source", "visibility_source"),
     *("task", "task_url_source", "task_title_source"),
 )
 Change = Callable[[str, Any], Any]  # of a trajectory (its old id) and a value: the new value

@@ -59,6 +59,7 @@ class Told:
             lanes=self._lanes(turns),
             repository=known and Repository(known["url"], known["commit"], known["branch"]),
             title=task["title"] if task else None,
+            command=head["command"],
         )
 
     def _lanes(self, turns: Table) -> list[Lane]:
@@ -203,6 +204,7 @@ class Told:
             for old, new in zip(self.head["source"]["files"], clean.files, strict=True)
         ]
         head["source"] = [{**self.head["source"], "files": files}]
+        head["command"] = [clean.command]
         if self.head["task"]:
             head["task"] = [{**self.head["task"], "title": clean.title}]
         if self.head["repository"] and clean.repository:

@@ -44,6 +44,7 @@ def scrub_session(session: Session, detector: Detector) -> Scrubbed:
     clean = replace(
         session,
         title=scrub.text(session.title, "title"),
+        command=scrub.text(session.command, "command"),
         lanes=[scrub.lane(lane) for lane in session.lanes],
         files=[replace(file, name=scrub.kept(file.name, "file name")) for file in session.files],
         repository=scrub.repository(session.repository),
@@ -54,7 +55,7 @@ def scrub_session(session: Session, detector: Detector) -> Scrubbed:
 
 def texts(session: Session) -> Iterator[str]:
     """All texts of a session, in the order of the prompts that they are part of."""
-    yield from _given(session.title)
+    yield from _given(session.title, session.command)
     for lane in session.lanes:
         yield from _given(lane.name)
         for step in lane.steps:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections import Counter
 from collections.abc import Sequence
 
@@ -16,7 +17,15 @@ def fill(session: Session, run: Run, found: Sequence[tuple[Asked, Exchange]]) ->
     """Gives a session its lanes and tells who ran it, where."""
     known = run.begin.checkout
     if known is not None:
-        session.repository = Repository(known.url, known.commit, known.branch)
+        session.repository = Repository(
+            known.url,
+            known.commit,
+            known.branch,
+            known.license,
+            known.license_source,
+            known.clean,
+        )
+    session.command = shlex.join(run.begin.command) if run.begin.command else None
     if not found:
         return
     agents = Counter(agent_of(one.ask.headers, run.begin.command) for one, _ in found)

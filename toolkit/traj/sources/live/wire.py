@@ -50,7 +50,8 @@ class Checkout(Struct, omit_defaults=True):
     commit: str | None = None
     branch: str | None = None
     clean: bool | None = None
-    license_files: list[str] = []
+    license: str | None = None  # SPDX
+    license_source: str | None = None  # text, manifest
 
 
 class Begin(Struct):

@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from traj.errors import MissingExtraError
-from traj.label.values import BadValueError, spdx
 
 _SCORE = 0.9  # how much a text must resemble the licence's
 _TEXT = re.compile(r"(?i)^(licen[cs]e|copying|unlicense)([-._].*)?$")
@@ -66,6 +65,22 @@ def licence_of(root: Mapping[str, str]) -> Licence:
     return Licence(expression, "text" if whole else "manifest")
 
 
+def spdx(text: str) -> str | None:
+    """An SPDX expression in its canonical form; None for what is none. Raises MissingExtraError
+    without the extra."""
+    try:
+        from packaging.licenses import (
+            InvalidLicenseExpression,
+            canonicalize_license_expression,
+        )
+    except ImportError:
+        raise MissingExtraError("labelling licences", "label") from None
+    try:
+        return str(canonicalize_license_expression(text.strip()))
+    except InvalidLicenseExpression:
+        return None
+
+
 def _by_text(ids: list[str], names: list[str]) -> Licence:
     if len(ids) > 1:
         return Licence(None, reason=f"{' and '.join(names)}: nothing says which applies")
@@ -98,10 +113,7 @@ def _stated(name: str, text: str) -> str | None:
         stated = " OR ".join(stated)
     if not isinstance(stated, str):
         return None
-    try:
-        return spdx(stated.replace("/", " OR "))  # as Cargo wrote it before SPDX
-    except BadValueError:
-        return None
+    return spdx(stated.replace("/", " OR "))  # as Cargo wrote it before SPDX
 
 
 def _pyproject(text: str) -> Any:
