@@ -10,11 +10,10 @@ from traj.replay.outcome import Outcome, now_us
 from traj.replay.results import Requests, Sent
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from traj.replay.client import Client
     from traj.replay.scripts import Script, Step
 
+TIMER_US = 1_000
 HOPELESS = 20  # failures, and not one answer or one request under way: nobody is there
 
 
@@ -43,11 +42,8 @@ class State:
 class Player:
     """Plays scripts for agents, one each at a time, and writes down what came of every request."""
 
-    def __init__(
-        self, client: Client, requests: Requests, state: State, count: Callable[[str], int]
-    ) -> None:
-        """`count` gives the tokens of a text, by the load's tokenizer."""
-        self._client, self._requests, self._state, self._count = client, requests, state, count
+    def __init__(self, client: Client, requests: Requests, state: State) -> None:
+        self._client, self._requests, self._state = client, requests, state
 
     async def play(self, script: Script, agent: int, free_us: int) -> None:
         """Until all requests of the script are answered, or the run stops. The agent has been free
@@ -74,8 +70,9 @@ class Player:
         """Gives the time at which it ended."""
         body = script.body(step)  # before the delay, so that sending is all that is left
         due_us = ready_us + step.delay_us
-        while (left_us := due_us - now_us()) > 0:  # noqa: ASYNC110 - timers may ring early
-            await asyncio.sleep(left_us / 1e6)
+        # The loop's timers are as wide as this: the last of the time is spent looking at the clock.
+        while (left_us := due_us - now_us()) > 0:  # noqa: ASYNC110
+            await asyncio.sleep(max(0, left_us - TIMER_US) / 1e6)
         if self._state.stopping:
             return due_us
         outcome = Outcome()
@@ -87,8 +84,7 @@ class Player:
             raise
         finally:
             self._note(outcome)
-            counted = self._count(outcome.text) if outcome.text else None
-            self._requests.add(Sent(script, step, agent, due_us, outcome, counted))
+            self._requests.add(Sent(script, step, agent, due_us, outcome))
         return outcome.end_us
 
     def _note(self, outcome: Outcome) -> None:

@@ -16,6 +16,7 @@ from traj.errors import TrajError, UsageError
 if TYPE_CHECKING:
     import polars as pl
 
+    from traj.build.tokens import Tokenizer
     from traj.replay.outcome import Outcome
     from traj.replay.scripts import Script, Step
 
@@ -32,7 +33,6 @@ class Sent:
     agent: int
     due_us: int
     outcome: Outcome
-    counted_output_tokens: int | None
 
 
 class Requests:
@@ -40,9 +40,11 @@ class Requests:
 
     def __init__(self) -> None:
         self.rows: list[tuple[Any, ...]] = []
+        self._texts: list[str] = []  # of the answers: counted when nobody waits for it
 
     def add(self, sent: Sent) -> None:
         script, step, outcome = sent.script, sent.step, sent.outcome
+        self._texts.append(outcome.text)
         self.rows.append(
             (
                 schema.VERSION,
@@ -65,7 +67,7 @@ class Requests:
                 outcome.input_tokens,
                 outcome.cached_tokens,
                 outcome.output_tokens,
-                sent.counted_output_tokens,
+                None,
                 outcome.events,
                 outcome.status,
                 outcome.http_status,
@@ -74,6 +76,16 @@ class Requests:
                 outcome.finish_reason,
             )
         )
+
+    def count(self, tokenizer: Tokenizer) -> None:
+        """Counts what was answered, each distinct text once."""
+        texts = [text for text in dict.fromkeys(self._texts) if text]
+        known = dict(zip(texts, tokenizer.count(texts), strict=True))
+        place = schema.arrow("requests").names.index("counted_output_tokens")
+        self.rows = [
+            (*row[:place], known.get(text), *row[place + 1 :])
+            for row, text in zip(self.rows, self._texts, strict=True)
+        ]
 
 
 _TIMES = ("due_us", "sent_us", "first_token_us", "last_token_us", "end_us")

@@ -91,7 +91,6 @@ def drive(
     feed = Feed(dataset.path, options, first)
     try:
         tokenizer = Load(dataset, options.load, text=False).tokenizer
-        tokenizer.count(["Vocabularies are loaded now, and not when the first answer is there."])
         with asyncio.Runner(loop_factory=_new_loop()) as runner, _no_collector():
             return runner.run(_drive(options, feed, tokenizer, first, progress, start))
     finally:
@@ -129,7 +128,7 @@ async def _drive(
 ) -> Part:
     state, requests, lag = State(), Requests(), LoopLag()
     async with Client(options, open_api(options.api)) as client, feed:
-        player = Player(client, requests, state, lambda text: tokenizer.count([text])[0])
+        player = Player(client, requests, state)
         started_us = now_us() + HEAD_START_US
         if start is not None:
             started_us = await asyncio.to_thread(start)
@@ -146,6 +145,7 @@ async def _drive(
             task.cancel()
         end_us = now_us()
         busy = (_cpu_s() - cpu_s) * 1e6 / max(1, end_us - started_us)
+    requests.count(tokenizer)
     return Part(
         requests.rows,
         started_us,
