@@ -1,10 +1,12 @@
-"""What the recording proxy costs: time to first byte and to the end, direct and through it.
+"""What the recording proxy adds: to the first byte of an answer, to each event, to its end.
 
-    python benchmarks/proxy.py [--rounds 400] [--body-kb 100] [--concurrency 1]
+    python -m benchmarks.proxy --json benchmarks/results/proxy.json
 
-A local server streams a short answer at once. Requests go to it in turns, one direct, one through
-`traj proxy` (a process of its own), on connections that are kept, as agents keep them. Latencies
-are in microseconds; the difference of the medians is the proxy's.
+A local server streams answers whose events carry the time at which they were written. Requests go
+to it in turns, one direct, one through `traj proxy` (a process of its own, which logs all of it),
+on connections that are kept, as agents keep them. Two kinds of answer: paced, an event every few
+milliseconds, as engines write them; and a burst, all events at once, which is all overhead and no
+waiting. Times are medians in microseconds; the difference is the proxy's.
 """
 
 from __future__ import annotations
@@ -12,28 +14,56 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import statistics
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 from aiohttp import web
 
-EVENT = b'data: {"choices":[{"delta":{"content":"word "}}]}\n\n'
-EVENTS = 40
+from benchmarks import corpus, measure
+from benchmarks.results import machine_line, table
+
+PORT = 18765
+WARM = 20  # rounds in which connections are opened and code gets warm
+EVENT = b'data: {"at":%d,"choices":[{"delta":{"content":"word "}}]}\n\n'
+LEADS = b'data: {"at":'
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One kind of request: how large it is, and how its answer comes."""
+
+    body_kb: int
+    events: int
+    every_ms: float  # 0: all at once
+    rounds: int
+
+
+CASES = (
+    Case(10, 40, 5, 100),
+    Case(100, 40, 5, 100),
+    Case(1_000, 40, 5, 100),
+    Case(10, 40, 0, 400),
+    Case(100, 40, 0, 400),
+)
 
 
 async def answer(request: web.Request) -> web.StreamResponse:
-    """An answer that is streamed as fast as it can be."""
+    """A streamed answer, as the request's headers ask for."""
     await request.read()
+    events, every_s = int(request.query["events"]), float(request.query["every_ms"]) / 1e3
     response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
     await response.prepare(request)
-    for _ in range(EVENTS):
-        await response.write(EVENT)
-        await asyncio.sleep(0)
+    for _ in range(events):
+        await response.write(EVENT % time.monotonic_ns())
+        await asyncio.sleep(every_s)
     await response.write_eof()
     return response
 
@@ -45,80 +75,122 @@ def upstream(port: int) -> None:
     web.run_app(app, host="127.0.0.1", port=port, print=lambda _: None, access_log=None)
 
 
-async def ask(client: aiohttp.ClientSession, url: str, body: bytes) -> tuple[float, float]:
-    """Microseconds to the first byte of the answer, and to its end."""
-    start = time.perf_counter_ns()
+@dataclass(slots=True)
+class Latencies:
+    """Of one way, in nanoseconds."""
+
+    first_byte: list[int]
+    event: list[int]  # from when it was written to when it was there
+    end: list[int]
+
+
+async def ask(client: aiohttp.ClientSession, url: str, body: bytes, found: Latencies) -> None:
+    """One request, its answer read as it comes."""
+    start = time.monotonic_ns()
+    first = None
     async with client.post(url, data=body) as response:
-        await response.content.readany()
-        first = time.perf_counter_ns()
-        await response.read()
-    return (first - start) / 1e3, (time.perf_counter_ns() - start) / 1e3
+        async for chunk in pieces(response):
+            now = time.monotonic_ns()
+            first = first or now
+            written = (int(line.partition(b",")[0]) for line in chunk.split(LEADS)[1:])
+            found.event += [now - at for at in written]
+    found.first_byte.append((first or 0) - start)
+    found.end.append(time.monotonic_ns() - start)
 
 
-async def compare(direct: str, proxied: str, args: argparse.Namespace) -> dict[str, object]:
-    """Both ways in turns, so that what else the machine does meets both."""
-    ways = {"direct": direct, "proxied": proxied}
-    found: dict[str, list[tuple[float, float]]] = {name: [] for name in ways}
-    messages = [{"role": "user", "content": "x" * 1000} for _ in range(args.body_kb)]
+async def pieces(response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
+    """What was there each time that something was, in whole events."""
+    rest = b""
+    async for chunk in response.content.iter_any():
+        whole, gap, rest = (rest + chunk).rpartition(b"\n\n")
+        if gap:
+            yield whole
+
+
+async def compare(ways: Mapping[str, str], case: Case) -> dict[str, Any]:
+    """All ways in turns, so that what else the machine does meets each of them."""
+    messages = [{"role": "user", "content": "x" * 1000} for _ in range(case.body_kb)]
+    query = f"events={case.events}&every_ms={case.every_ms}"
+    found = {name: Latencies([], [], []) for name in ways}
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as client:
-        for number in range(args.rounds + 20):
+        for number in range(case.rounds + WARM):
             messages[-1] = {"role": "user", "content": f"{number:>1000}"}
             body = json.dumps({"model": "m", "messages": messages, "stream": True}).encode()
-            for name, url in ways.items():
-                several = await asyncio.gather(
-                    *(
-                        ask(client, f"{url}/v1/chat/completions", body)
-                        for _ in range(args.concurrency)
-                    )
-                )
-                if number >= 20:  # connections are open, code is warm
-                    found[name] += several
-    result: dict[str, object] = {"rounds": args.rounds, "body_kb": args.body_kb}
-    result["concurrency"] = args.concurrency
-    for place, what in enumerate(("first_byte_us", "end_us")):
-        medians = {}
-        for name, times in found.items():
-            values = sorted(one[place] for one in times)
-            medians[name] = statistics.median(values)
-            result[f"{name}_{what}"] = {
-                "p50": round(medians[name]),
-                "p90": round(values[len(values) * 9 // 10]),
-                "p99": round(values[len(values) * 99 // 100]),
-            }
-        result[f"added_{what}"] = round(medians["proxied"] - medians["direct"])
+            for name, base in ways.items():
+                kept = found[name] if number >= WARM else Latencies([], [], [])
+                await ask(client, f"{base}/v1/chat/completions?{query}", body, kept)
+    result: dict[str, Any] = asdict(case)
+    for what in _measured(case):
+        spread = {name: _spread(getattr(one, what)) for name, one in found.items()}
+        added = spread["proxied"]["p50"] - spread["direct"]["p50"]
+        result[f"{what}_us"] = {**spread, "added": round(added, 1)}
     return result
 
 
-def main() -> None:
-    """Starts both servers, measures, prints JSON."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=400)
-    parser.add_argument("--body-kb", type=int, default=100)
-    parser.add_argument("--concurrency", type=int, default=1)
-    parser.add_argument("--upstream", type=int, help=argparse.SUPPRESS)
-    args = parser.parse_args()
-    if args.upstream:
-        upstream(args.upstream)
-        return
-    port = 18765
-    with tempfile.TemporaryDirectory() as folder:
-        server = subprocess.Popen([sys.executable, __file__, "--upstream", str(port)])
-        command = [sys.executable, "-m", "traj", "proxy", folder]
-        command += ["--upstream", f"openai=http://127.0.0.1:{port}/v1"]
-        proxy = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+def _measured(case: Case) -> tuple[str, ...]:
+    """The end of a paced answer is when its pacing says, and that drifts."""
+    return ("first_byte", "event") if case.every_ms else ("first_byte", "event", "end")
+
+
+def _spread(times: Sequence[int]) -> dict[str, float]:
+    values = sorted(times)
+    return {f"p{p}": values[len(values) * p // 100] / 1e3 for p in (50, 90, 99)}
+
+
+@contextmanager
+def servers(folder: Path) -> Iterator[dict[str, str]]:
+    """The upstream, and the proxy before it: their addresses."""
+    own = [sys.executable, "-m", "benchmarks.proxy", "--upstream", str(PORT)]
+    command = [sys.executable, "-m", "traj", "proxy", str(folder)]
+    command += ["--upstream", f"openai=http://127.0.0.1:{PORT}/v1"]
+    with (
+        subprocess.Popen(own, cwd=corpus.ROOT) as server,
+        subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as proxy,
+    ):
         try:
             assert proxy.stdout is not None
             address = proxy.stdout.readline().split()[2].rstrip(",")
             time.sleep(1)
-            result = asyncio.run(compare(f"http://127.0.0.1:{port}", address, args))
+            yield {"direct": f"http://127.0.0.1:{PORT}", "proxied": address}
         finally:
             proxy.terminate()
             server.terminate()
-            proxy.wait()
-            server.wait()
-        logged = sum(path.stat().st_size for path in Path(folder).iterdir())
-        result["log_bytes"] = logged
-    print(json.dumps(result, indent=1))
+
+
+def tables(result: dict[str, Any]) -> str:
+    """What was measured, as Markdown."""
+    rows = []
+    for case in result["cases"]:
+        how = f"every {case['every_ms']:g} ms" if case["every_ms"] else "at once"
+        row = [f"{case['body_kb']:,} KB", f"{case['events']} events, {how}"]
+        for what in ("first_byte", "event", "end"):
+            told = case.get(f"{what}_us")
+            if told is None:
+                row += ["", "", ""]
+                continue
+            medians = (told["direct"]["p50"], told["proxied"]["p50"], told["added"])
+            row += [f"{each / 1e3:.2f}" for each in medians]
+        rows.append(row)
+    header = ["request", "answer"]
+    for what in ("first byte", "an event", "the end"):
+        header += [f"{what}: direct, ms", "proxied", "added"]
+    return "\n\n".join([machine_line(result), table(header, rows)]) + "\n"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--json", type=Path, help="file for the result")
+    parser.add_argument("--upstream", type=int, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.upstream:
+        upstream(options.upstream)
+        return
+    result: dict[str, Any] = {"benchmark": "proxy", **measure.machine()}
+    with tempfile.TemporaryDirectory() as folder, servers(Path(folder)) as ways:
+        result["cases"] = [asyncio.run(compare(ways, case)) for case in CASES]
+    if options.json:
+        measure.write_json(options.json, result)
+    print(tables(result))
 
 
 if __name__ == "__main__":

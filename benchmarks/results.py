@@ -317,6 +317,7 @@ TABLES = {
     "replay": replay_tables,
     "engine": _own("engine"),
     "engine_beside_vllm": _own("engine_beside_vllm"),
+    "proxy": _own("proxy"),
     "record": record_tables,
     "peers": peer_tables,
     "export": export_tables,

@@ -357,6 +357,7 @@ def session_with(secret: str) -> Session:
         "0c0e7a52",
         "agent",
         title=f"About {secret}",
+        command=f"agent --key {secret}",
         lanes=[
             Lane(
                 "main",
@@ -387,8 +388,8 @@ def test_session(detector: Detector) -> None:
         "command": 'echo "[REDACTED:gitlab-pat:1]" > /home/user1/k'
     }
     assert result.session.repository.url == "https://github.com/zkuehn/x.git"
-    assert result.replaced == {"gitlab-pat": 19, "user": 5}
-    assert result.redactions == 24
+    assert result.replaced == {"gitlab-pat": 20, "user": 5}
+    assert result.redactions == 25
 
 
 def test_check(detector: Detector) -> None:
