@@ -47,7 +47,6 @@ def main() -> None:
     """The command `traj`: errors of ours are one line on standard error."""
     # Arrow's own allocator keeps what it freed: a third of the memory of a recording.
     os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
-    _return_memory()
     try:
         app()
     except TrajError as error:
@@ -57,14 +56,6 @@ def main() -> None:
         # The reader of our output went away (`traj ... | head`): nothing is wrong here.
         sys.stderr.close()
         raise SystemExit(0) from None
-
-
-def _return_memory() -> None:
-    """Has glibc give large blocks back at once: a quarter of the memory of an export."""
-    import ctypes
-
-    if sys.platform == "linux" and hasattr(libc := ctypes.CDLL(None), "mallopt"):
-        libc.mallopt(-3, 1 << 17)  # M_MMAP_THRESHOLD, which otherwise grows with what is freed
 
 
 def _print_version(wanted: bool) -> None:

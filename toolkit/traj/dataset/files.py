@@ -88,9 +88,13 @@ class DataWriter:
         self._wait()
         self._under_way = self._thread.submit(self._write, rows)
 
-    def close(self) -> DataFile:
+    def close(self) -> Future[DataFile]:
+        """Writes what is pending, and ends the file beside whatever comes next."""
         self.flush()
-        self._wait()
+        return self._thread.submit(self._ended)
+
+    def _ended(self) -> DataFile:
+        self._wait()  # for nothing: the thread has written it
         self._writer.close()
         if self._seal and self._memory is not None:
             self._scratch.write_bytes(self._seal.close(self._memory.getvalue().to_pybytes()))

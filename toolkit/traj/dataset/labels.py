@@ -81,6 +81,8 @@ class Kept:
     @classmethod
     def of(cls, dataset: Dataset, trajectories: Collection[str]) -> Kept:
         """Those of `trajectories` that lie in the dataset."""
+        if not trajectories or not dataset.files("trajectories"):
+            return cls({})
         import pyarrow as pa
         import pyarrow.compute as pc
 

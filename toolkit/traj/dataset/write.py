@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -105,26 +105,30 @@ def write_shards(
     seal: Seal | None = None,
 ) -> list[DataFile]:
     """Writes trajectories, given in the order of their ids, into one split's shards."""
-    writer: _Shard | None = None
+    under_way: list[_Shard] = []  # the last of them takes rows, the one before is being closed
     files: list[DataFile] = []
     thread = ThreadPoolExecutor(1, "traj-writer")
     try:
         for name, tables in rows:
-            shard = shard_of(name, shards)
-            if writer is not None and writer.number != shard:
-                files += writer.close()
-                writer = None
-            if writer is None:
-                writer = _Shard(folder, shard, thread, split, seal)
-            writer.add(name, tables)
-        if writer is not None:
-            files += writer.close()
-            writer = None
+            number = shard_of(name, shards)
+            if not under_way or under_way[-1].number != number:
+                if under_way:
+                    under_way[-1].close()
+                while len(under_way) > 1:
+                    files += under_way[0].files()
+                    del under_way[0]
+                under_way.append(_Shard(folder, number, thread, split, seal))
+            under_way[-1].add(name, tables)
+        if under_way:
+            under_way[-1].close()
+        while under_way:
+            files += under_way[0].files()
+            del under_way[0]
     except OSError as error:
         raise TrajError(f"{folder}: cannot write: {error.strerror or error}") from None
     finally:
-        if writer is not None:
-            writer.abandon()
+        for shard in under_way:
+            shard.abandon()
         thread.shutdown()
     return files
 
@@ -188,6 +192,7 @@ class _Shard:
         self, folder: Path, number: int, thread: ThreadPoolExecutor, split: str, seal: Seal | None
     ) -> None:
         self.number = number
+        self._closing: list[Future[DataFile]] = []
         self._files = {
             name: DataWriter(folder, name, number, thread, split, seal)
             for name in TRAJECTORY_TABLES
@@ -201,10 +206,16 @@ class _Shard:
         for name, rows in tables.items():
             self._files[name].add(trajectory_id, rows)
 
-    def close(self) -> list[DataFile]:
-        return [file.close() for file in self._files.values()]
+    def close(self) -> None:
+        for file in self._files.values():
+            self._closing.append(file.close())
+
+    def files(self) -> list[DataFile]:
+        """Those of a shard that is closed, when they are whole."""
+        return [file.result() for file in self._closing]
 
     def abandon(self) -> None:
+        wait(self._closing)
         for file in self._files.values():
             file.abandon()
 
@@ -249,7 +260,7 @@ def write_prompts(folder: Path, split: str, prompts: Prompts, seal: Seal | None 
         try:
             table = pa.Table.from_batches([batch])
             file.add("", Span(table, 0, table.num_rows))
-            return file.close()
+            return file.close().result()
         except OSError as error:
             file.abandon()
             raise TrajError(f"{folder}: cannot write: {error.strerror or error}") from None

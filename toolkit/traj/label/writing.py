@@ -80,7 +80,7 @@ def _written(
                     rows = labelled(rows, changes)
                 writer.add("", Span(rows, 0, rows.num_rows))
                 writer.flush()
-            done, writer = writer.close(), None
+            done, writer = writer.close().result(), None
             return done
     except OSError as error:
         raise TrajError(f"{dataset.path}: cannot write: {error.strerror or error}") from None

@@ -24,7 +24,7 @@ from msgspec import to_builtins
 from traj.errors import SourceError, UsageError
 from traj.events import Session, SourceFile
 from traj.sources.about import About
-from traj.sources.lines import LINES, head
+from traj.sources.lines import LINES, Head
 from traj.sources.located import HISTORY, Located
 from traj.sources.refused import AIDER, reason
 
@@ -157,7 +157,7 @@ def _inside(place: Path) -> Iterator[Path]:
 def _locate(path: Path, names: Sequence[str]) -> list[Located]:
     if not path.is_file():
         raise UsageError(f"{path}: not a regular file")
-    beginning = head(path)
+    beginning = Head(path)
     matches: list[list[Located]] = []
     for name in names:
         found = _source(name).locate(path, beginning)

@@ -16,6 +16,7 @@ from msgspec import Raw, Struct
 from traj.events import Lane, Session
 from traj.sources.about import About
 from traj.sources.dialogue import Dialogue, blocks_of, named
+from traj.sources.lines import Head
 from traj.sources.lines import read as read_lines
 from traj.sources.located import Located
 
@@ -69,13 +70,11 @@ def locate(path: Path, head: Iterable[dict[str, Any]]) -> list[Located]:
 
 def _session_above(path: Path) -> str:
     """The session in whose folder a sub-agent's transcript lies."""
-    from traj.sources.lines import head as head_of
-
     folder = path.parent.parent
     found = sorted(folder.glob("*.jsonl"))
     if len(found) != 1:
         return folder.name
-    return named(found[0], next(iter(head_of(found[0])), None))
+    return named(found[0], next(iter(Head(found[0])), None))
 
 
 def read(session_id: str, parts: Sequence[Located]) -> Session:

@@ -27,6 +27,7 @@ from traj.errors import SourceError
 from traj.events import Session, SourceFile
 
 BLOCK_BYTES = 4 << 20
+FIRST_BYTES = 16 << 10  # of most logs enough to tell what they are
 HEAD_BYTES = 256 << 10
 HEAD_LINES = 40
 PACKED = ".zst"
@@ -46,26 +47,33 @@ T = TypeVar("T", bound=msgspec.Struct)
 
 
 class Head:
-    """The beginning of a file, for telling formats apart: the objects on its first lines, parsed
-    as they are asked for, once; or what it holds as one document."""
+    """The beginning of a file, for telling formats apart: the objects on its first lines, read and
+    parsed as they are asked for, once; or what it holds as one document."""
 
-    def __init__(self, block: bytes) -> None:
-        lines = block.split(b"\n")
-        if len(lines) > 1:
-            lines.pop()  # perhaps cut
-        self.block = block
-        self._lines = iter(lines[:HEAD_LINES])
+    def __init__(self, path: Path) -> None:
+        """Raises SourceError, as all that reads on."""
+        self._path = path
+        self._first = self._read(FIRST_BYTES)
+        self._more = len(self._first) == FIRST_BYTES
+        self._lines = self._split()
         self._found: list[dict[str, Any]] = []
-        self.is_sqlite = block.startswith(b"SQLite format 3\0")
+        self._is_lines = False
+        self.is_sqlite = self._first.startswith(b"SQLite format 3\0")
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         yield from self._found
-        for line in self._lines:
+        for number, line in self._lines:
             with suppress(ValueError):
                 value = orjson.loads(line)
                 if isinstance(value, dict):
+                    self._is_lines |= number == 0 and len(line) + 1 < len(self._first.rstrip())
                     self._found.append(value)
                     yield value
+
+    @cached_property
+    def block(self) -> bytes:
+        """All that is looked at; of a file of lines at least one."""
+        return self._read(HEAD_BYTES) if self._more else self._first
 
     @cached_property
     def document(self) -> Any:
@@ -73,24 +81,34 @@ class Head:
         for what is no JSON or is many lines of it."""
         from jiter import from_json
 
-        if self.is_sqlite or self.block.lstrip()[:1] not in (b"{", b"["):
+        next(iter(self), None)
+        if self._is_lines or self.is_sqlite or self._first.lstrip()[:1] not in (b"{", b"["):
             return None
         try:
             return from_json(self.block, partial_mode="trailing-strings")
         except ValueError:
             return None
 
+    def _split(self) -> Iterator[tuple[int, bytes]]:
+        """Whole lines with their numbers, from 0; what is not ended is one where it is alone."""
+        lines = self._first.split(b"\n", HEAD_LINES)
+        whole = lines[:-1]
+        yield from enumerate(whole)
+        if self._more and len(whole) < HEAD_LINES:
+            lines = self.block.split(b"\n", HEAD_LINES)
+            yield from list(enumerate(lines[:-1]))[len(whole) :]
+        if len(lines) == 1:
+            yield 0, lines[0]
 
-def head(path: Path) -> Head:
-    """The beginning of a file. Raises SourceError."""
-    try:
-        with _open(path) as file:
-            block = file.read(HEAD_BYTES)
-            if b"\n" not in block and path.name.endswith(LINES):
-                block += file.readline()
-    except OSError as error:
-        raise SourceError(f"{path}: {error.strerror or error}") from None
-    return Head(block)
+    def _read(self, size: int) -> bytes:
+        try:
+            with _open(self._path) as file:
+                block = file.read(size)
+                if b"\n" not in block and size == HEAD_BYTES and self._path.name.endswith(LINES):
+                    block += file.readline()
+        except OSError as error:
+            raise SourceError(f"{self._path}: {error.strerror or error}") from None
+        return block
 
 
 def read(

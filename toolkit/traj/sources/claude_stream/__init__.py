@@ -36,13 +36,14 @@ ABOUT = About(
         "the repository",
     ),
 )
+_TYPES = ("system", "user", "assistant", "stream_event")
 
 
 def locate(path: Path, head: Head) -> list[Located]:
     """Recognises a run by the line that introduces it; empty for anything else."""
     for line in head:
         session = line.get("session_id")
-        if line.get("type") not in ("system", "user", "assistant", "stream_event"):
+        if line.get("type") not in _TYPES or "sessionId" in line:  # as the session's own log has it
             return []
         if line.get("subtype") != "init":
             continue

@@ -19,7 +19,7 @@ from traj.sources.gemini_cli import wire
 from traj.sources.gemini_cli.content import MEANING
 from traj.sources.gemini_cli.conversation import Conversation
 from traj.sources.gemini_cli.stream import StreamReader
-from traj.sources.lines import Head, epoch_us, head
+from traj.sources.lines import Head, epoch_us
 from traj.sources.lines import read as read_lines
 from traj.sources.located import Located
 
@@ -99,7 +99,7 @@ def read(session_id: str, parts: Sequence[Located]) -> Session:
 
 def _read_part(session: Session, talk: Conversation, path: Path) -> None:
     talk.file = len(session.files)
-    beginning = head(path)
+    beginning = Head(path)
     document = beginning.document
     if isinstance(document, dict) and "messages" in document:
         whole = read_document(path, wire.LINE, session)

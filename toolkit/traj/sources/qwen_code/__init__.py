@@ -52,6 +52,8 @@ def locate(path: Path, head: Iterable[dict[str, Any]]) -> list[Located]:
         if _is_own(line):
             agent = line.get("agentId") if line.get("isSidechain") is True else None
             return [Located(path, NAME, session, agent if isinstance(agent, str) else None)]
+        if "message" in line:  # another's, or damaged
+            return []
     return []
 
 
