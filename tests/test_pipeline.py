@@ -11,6 +11,7 @@ import sys
 import time
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 
 import traj
@@ -285,3 +286,15 @@ def test_the_manifest_is_what_the_files_are(tmp_path):
     assert facts["rows"]["turns"] == len(turns)
     assert facts["fingerprint"]["input_tokens"]["max"] == max(turns)
     assert facts["fingerprint"]["input_tokens"]["p50"] in sorted(turns)
+
+
+def test_texts_stand_in_no_footer(tmp_path):
+    """A file says of ids and figures between what they lie, and of texts nothing: a reader that looks
+    at footers alone meets no word of a session."""
+    path = claude(tmp_path, user("a", None, "a word"), answer("b", "a", "m1", "another"))
+    record([path], tmp_path / "x.traj")
+    (file,) = (tmp_path / "x.traj" / "data" / "messages").iterdir()
+    group = pq.ParquetFile(file).metadata.row_group(0)
+    columns = [group.column(place) for place in range(group.num_columns)]
+    silent = {one.path_in_schema for one in columns if not one.is_stats_set}
+    assert silent == {"content", "reasoning", "tool_calls.list.element.arguments"}

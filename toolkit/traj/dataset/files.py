@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from itertools import groupby
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 UNSPLIT = "unsplit"
 _CHUNKING = {"min_chunk_size": 256 * 1024, "max_chunk_size": 1024 * 1024, "norm_level": 0}
+_TEXTS = ("content", "reasoning", "arguments")
 
 Chunk = Columns | Span
 
@@ -124,6 +126,22 @@ class DataWriter:
             under_way.result()
 
 
+def _leaves(columns: Iterable[schema.Column], above: str = "") -> Iterator[str]:
+    """The paths of Parquet's own columns."""
+    for column in columns:
+        path = above + column.name + (".list.element" if column.type.startswith("list") else "")
+        if column.fields:
+            yield from _leaves(column.fields, f"{path}.")
+        else:
+            yield path
+
+
+def _is_kept(path: str) -> bool:
+    """Whether a column's smallest and largest value stand in the footer: of texts they would be
+    kilobytes a row group, and help nobody."""
+    return path.rpartition(".")[2] not in _TEXTS
+
+
 def _open(sink: Path | pa.BufferOutputStream, table: str) -> pq.ParquetWriter:
     import pyarrow.parquet as pq
 
@@ -133,6 +151,7 @@ def _open(sink: Path | pa.BufferOutputStream, table: str) -> pq.ParquetWriter:
         compression="zstd",
         compression_level=3,
         write_page_index=True,
+        write_statistics=[path for path in _leaves(schema.table(table).columns) if _is_kept(path)],
         use_content_defined_chunking=_CHUNKING,
     )
     # The footer key by which the Hub knows such files.
