@@ -289,8 +289,8 @@ def test_the_manifest_is_what_the_files_are(tmp_path):
 
 
 def test_texts_stand_in_no_footer(tmp_path):
-    """A file says of ids and figures between what they lie, and of texts nothing: a reader that looks
-    at footers alone meets no word of a session."""
+    """A file says of ids and figures between what they lie, and nothing of what was said: a reader
+    that looks at footers alone meets no word of a message."""
     path = claude(tmp_path, user("a", None, "a word"), answer("b", "a", "m1", "another"))
     record([path], tmp_path / "x.traj")
     (file,) = (tmp_path / "x.traj" / "data" / "messages").iterdir()
