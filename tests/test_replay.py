@@ -5,11 +5,14 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import pty
+import re
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from itertools import takewhile
 from operator import eq
 from pathlib import Path
@@ -55,6 +58,31 @@ def engine() -> Iterator[tuple[str, mock_engine.Engine]]:
     served = Served(found.app())
     yield served.url, found
     served.stop()
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_progress_is_for_terminals(processes, small: Dataset, engine, monkeypatch) -> None:
+    """On a terminal one line tells agents, requests, TTFT and speed; elsewhere nothing does."""
+    monkeypatch.setattr(mock_engine, "PER_TOKEN_S", 0.001)
+    command = [sys.executable, "-m", "traj", "replay", str(small.path), "--url", engine[0]]
+    command += ["--model", "m", "--agents", "2", "--tool-time", "scaled:0.2"]
+    command += ["--processes", str(processes)]
+    ours, theirs = pty.openpty()
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=theirs) as process:
+        os.close(theirs)
+        told = b""
+        with suppress(OSError):  # as a terminal ends whose other side is closed
+            while piece := os.read(ours, 65_536):
+                told += piece
+    os.close(ours)
+    assert process.returncode in (0, 1)  # 1: the machine was busy
+    lines = told.decode().split("\r")
+    pattern = r"\d+ s: \d agents, \d+ of \d+ requests answered, TTFT [\d.]+ s \(P95 [\d.]+\)"
+    pattern += r", P25 \d+ tokens/s *"
+    assert any(re.fullmatch(pattern, line) for line in lines), lines[-3:]
+    assert all(len(line) <= 120 for line in lines)
+    done = subprocess.run(command, capture_output=True, check=False)
+    assert done.stderr == b""
 
 
 def test_what_goes_over_the_wire_is_the_load(small: Dataset, engine) -> None:

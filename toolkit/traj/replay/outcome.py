@@ -42,6 +42,15 @@ class Outcome:
         if self.first_token_us is None:
             self.first_token_us = at_us
 
+    def seen(self) -> tuple[int, float | None] | None:
+        """Microseconds to the first token, and tokens a second behind it, by the engine's count,
+        else by events; None where there was no token."""
+        if self.first_token_us is None:
+            return None
+        after_us = (self.last_token_us or 0) - self.first_token_us
+        more = (self.output_tokens or self.events) - 1
+        return self.first_token_us - self.sent_us, more * 1e6 / after_us if after_us > 0 else None
+
     def fail(self, status: str, error: str) -> None:
         """The request has failed in a way that has a name."""
         self.status, self.error = status, " ".join(error.split())[:_ERROR_TEXT]

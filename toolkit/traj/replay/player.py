@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from collections import Counter, deque
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, NamedTuple
 
 from traj.replay.outcome import Outcome, now_us
 from traj.replay.results import Requests, Sent
@@ -14,7 +15,15 @@ if TYPE_CHECKING:
     from traj.replay.scripts import Script, Step
 
 TIMER_US = 1_000
+RECENT = 200  # answers, of which progress tells
 HOPELESS = 20  # failures, and not one answer or one request under way: nobody is there
+
+
+class Seen(NamedTuple):
+    """What a person who watches is told of an answer."""
+
+    ttft_us: int
+    tokens_per_s: float | None
 
 
 @dataclass(slots=True)
@@ -30,6 +39,8 @@ class State:
     failed: int = 0
     cancelled: int = 0
     first_error: str | None = None
+    failed_by: Counter[str] = field(default_factory=Counter)  # of each name
+    recent: deque[Seen] = field(default_factory=lambda: deque(maxlen=RECENT))
 
     @property
     def hopeless(self) -> bool:
@@ -91,10 +102,13 @@ class Player:
         state = self._state
         if outcome.status == "ok":
             state.answered += 1
+            if (seen := outcome.seen()) is not None:
+                state.recent.append(Seen(*seen))
         elif outcome.status == "cancelled":
             state.cancelled += 1
         else:
             state.failed += 1
+            state.failed_by[outcome.status] += 1
             state.first_error = state.first_error or f"{outcome.status}: {outcome.error}"
             state.stopping = state.stopping or state.hopeless
 

@@ -88,6 +88,8 @@ def _sum(states: dict[int, State]) -> State:
         found.sent += state.sent
         found.answered += state.answered
         found.failed += state.failed
+        found.failed_by.update(state.failed_by)
+        found.recent.extend(state.recent)
         found.first_error = found.first_error or state.first_error
     return found
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING, Any, TextIO
 
 from traj.report.text import plain, table
 
 if TYPE_CHECKING:
-    from traj.replay.player import State
+    from traj.replay.player import Seen, State
     from traj.replay.results import Run
 
 _SPREAD = ("p5", "p25", "p50", "p75", "p95", "p99", "max")
@@ -50,15 +51,29 @@ def replayed(run: Run) -> str:
 
 
 def progress_line(out: TextIO) -> Callable[[State], None]:
-    """A line that is written over: agents, requests, failures."""
+    """A line that is written over: the time, agents, requests, how quick the last answers were,
+    failures by name."""
+    began_s = time.monotonic()
 
     def say(state: State) -> None:
-        text = f"{state.active} agents, {state.answered} of {state.sent} requests answered"
-        text += f", {state.failed} failed ({state.first_error})" if state.failed else ""
-        out.write(f"\r{plain(text)[:100]:<100}")
+        text = f"{time.monotonic() - began_s:.0f} s: {state.active} agents, "
+        text += f"{state.answered} of {state.sent} requests answered"
+        text += _quick(state.recent)
+        text += "".join(f", {count} {name}" for name, count in state.failed_by.most_common())
+        out.write(f"\r{plain(text)[:120]:<120}")
         out.flush()
 
     return say
+
+
+def _quick(recent: Collection[Seen]) -> str:
+    """The last answers, as a service level would look at them."""
+    if not recent:
+        return ""
+    ttft_s = sorted(seen.ttft_us / 1e6 for seen in recent)
+    text = f", TTFT {ttft_s[len(ttft_s) // 2]:.2f} s (P95 {ttft_s[len(ttft_s) * 95 // 100]:.2f})"
+    speeds = sorted(seen.tokens_per_s for seen in recent if seen.tokens_per_s is not None)
+    return text + (f", P25 {speeds[len(speeds) // 4]:.0f} tokens/s" if speeds else "")
 
 
 def _tokens(found: dict[str, Any]) -> list[str]:
