@@ -167,11 +167,15 @@ def test_a_wrong_export_is_one_line_and_writes_nothing(tmp_path, sample_codex, w
     assert not (tmp_path / "out").exists()
 
 
-def test_text_free_datasets_have_nothing_to_send(tmp_path, sample_codex):
-    """A dataset without messages is refused by name, before anything is written."""
+def test_text_free_datasets_are_sent_as_lengths(tmp_path, sample_codex):
+    """A dataset without messages is exported with generated ones, and the export says so; what
+    archives messages refuses it by name, before anything is written."""
     done = traj("export", sample_codex, "-f", "parquet", "--text-free", "-o", tmp_path / "free")
     assert done.returncode == 0, done.stderr
-    again = traj("export", tmp_path / "free", "-f", "aiperf-dag", "-o", tmp_path / "out")
+    sent = traj("export", tmp_path / "free", "-f", "aiperf-dag", "-o", tmp_path / "sent")
+    assert sent.returncode == 0, sent.stderr
+    assert "generated" in sent.stdout
+    again = traj("export", tmp_path / "free", "-f", "atif", "-o", tmp_path / "out")
     assert again.returncode == 2
     assert "without text" in again.stderr
     assert not (tmp_path / "out").exists()

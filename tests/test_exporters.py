@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 TEXT = LoadOptions(lengths="text")
+ARCHIVES = ("atif", "hub-traces", "openai-jsonl", "otel")
 SENT = [target for target in TARGETS if hasattr(exporter(target), "prompts")]
 LOCAL_IDS = ("weka", "aiperf-mooncake")
 LIVE = ("aiperf-mooncake",)  # prompts hold the engine's own answers
@@ -148,14 +149,20 @@ def test_only_an_export_is_overwritten(small: Dataset, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("target", TARGETS)
-def test_dataset_without_text_is_refused(tmp_path: Path, target: str) -> None:
-    """Both targets need messages, and say so."""
+def test_dataset_without_text_is_sent_as_lengths(tmp_path: Path, target: str) -> None:
+    """Where there are no messages, those that hold a load get generated ones, and the others but
+    an archive of tables refuse in one line."""
     folder = rows.write(tmp_path / "dataset", rows.small())
     manifest = json.loads((folder / "dataset.json").read_text())
     manifest["files"] = [file for file in manifest["files"] if file["table"] != "messages"]
     (folder / "dataset.json").write_text(json.dumps(manifest))
-    with pytest.raises(UsageError, match="without text"):
-        export(Dataset.open(folder), target, tmp_path / "out")
+    if target in ARCHIVES:
+        with pytest.raises(UsageError, match=f"without text: {target} holds"):
+            export(Dataset.open(folder), target, tmp_path / "out")
+        return
+    report = export(Dataset.open(folder), target, tmp_path / "out")
+    lost = {one["kind"]: one["count"] for one in report.losses}
+    assert lost.get("generated") == (None if target == "parquet" else report.counts["requests"])
 
 
 def test_options_choose_split_and_model(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 from conftest import SAMPLES
 from damaged import survive_bytes, survive_values
 from traj.dataset import Dataset
-from traj.errors import SourceError, UsageError
+from traj.errors import SourceError
 from traj.exporters import export
 from traj.pipeline import record
 from traj.sources import find
@@ -72,18 +72,6 @@ def test_an_end_that_is_not_told_follows_from_the_next_think_time(hand_made):
         "derived",
         3_000_000,
     )
-
-
-def test_what_cannot_be_sent_is_refused_in_one_line(hand_made, tmp_path):
-    """A dataset of lengths alone, or one that holds some, is not exported as if it were text."""
-    both = tmp_path / "both"
-    record([TRACE, SAMPLES / "hand_made" / "claude_compaction.jsonl"], both)
-    for dataset in (hand_made, Dataset.open(both)):
-        for target in ("weka", "dynamo-mooncake", "aiperf-dag"):
-            with pytest.raises(UsageError, match="no text") as raised:
-                export(dataset, target, tmp_path / "out", LoadOptions())
-            assert "\n" not in str(raised.value)
-    assert validate(Dataset.open(both)).ok
 
 
 def test_our_own_export_comes_back(sample, tmp_path):

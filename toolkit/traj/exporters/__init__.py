@@ -178,7 +178,7 @@ def export(
     out = Path(out)
     _check_free(out, overwrite)
     whole_rows = getattr(module, "WHOLE_ROWS", False)
-    load = Load(dataset, options, text=module.TEXT, whole_rows=whole_rows)
+    load = Load(dataset, options, text=module.TEXT, whole_rows=whole_rows, archive=_archive(module))
     # Beside the goal, so that the last step is a rename within one file system.
     unfinished = out.parent / f".{out.name}.unfinished"
     shutil.rmtree(unfinished, ignore_errors=True)
@@ -209,6 +209,12 @@ def _check_taken(module: Exporter, options: LoadOptions) -> None:
     for name in LoadOptions.__slots__:
         if name not in taken and getattr(options, name) != getattr(plain, name):
             raise UsageError(f"{module.NAME} does not take --{name.replace('_', '-')}")
+
+
+def _archive(module: Exporter) -> str | None:
+    """The name of an archive that cannot be without the record's messages."""
+    taken = getattr(module, "TAKES", None)
+    return None if taken is None or "text_free" in taken else module.NAME
 
 
 def _check_free(out: Path, overwrite: bool) -> None:

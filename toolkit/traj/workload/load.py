@@ -14,6 +14,7 @@ from traj.build import NO_TEXT
 from traj.build import tokens as tokenizers
 from traj.errors import UsageError
 from traj.workload import chat, sampling
+from traj.workload.generated import generate, is_without_text
 from traj.workload.lengths import Lengths
 from traj.workload.options import LoadOptions
 from traj.workload.play import Play, prefix_tokens
@@ -34,35 +35,45 @@ TURNS = (
     *("delay_us", "tool_us", "user_us", "model", "system_id", "tools_id", "input"),
     *("earlier_reasoning", "output", "input_tokens", "output_tokens", "usage_source"),
     *("counted_input_tokens", "counted_cached_tokens", "counted_output_tokens"),
-    *("unseen_input_tokens", "stop_reason"),
+    *("unseen_input_tokens", "stop_reason", "status", "cached_tokens", "reasoning_tokens"),
 )
 LENGTHS = ("lane", "role", "tokens", "reasoning_tokens", "sha256", "tool_calls")
-HEADS = ("trajectory_id", "agent")
+HEADS = ("trajectory_id", "agent", "losses")
 
 
 class Load:
     """The plays of a dataset under some options.
 
-    `text`: whether prompts are wanted, or lengths alone. Raises UsageError, before anything is
-    read in earnest, for a dataset without text where text is wanted, a tokenizer that is missing,
-    an unknown tool time, or a sample larger than the dataset.
+    `text`: whether prompts are wanted, or lengths alone. Where trajectories have no text, theirs is
+    generated. Raises UsageError, before anything is read in earnest, for trajectories without text
+    where the record's own is wanted, a tokenizer that is missing, an unknown tool time, or a sample
+    larger than the dataset.
     """
 
     def __init__(
-        self, dataset: Dataset, options: LoadOptions, *, text: bool, whole_rows: bool = False
+        self,
+        dataset: Dataset,
+        options: LoadOptions,
+        *,
+        text: bool,
+        whole_rows: bool = False,
+        archive: str | None = None,
     ) -> None:
-        """`whole_rows`: plays come with all columns, for targets that need more than a load."""
+        """`whole_rows`: plays come with all columns, for targets that need more than a load.
+        `archive`: the name of a target that holds the record's own messages and no generated ones.
+        """
         self.dataset, self.options, self.text = dataset, options, text
         self._whole_rows = whole_rows
-        if not dataset.files("messages"):
-            raise UsageError(f"{dataset.path}: a dataset without text: there is nothing to send")
+        self._sends = text or not whole_rows  # an archive keeps the record as it is
         if options.split is not None and not dataset.files("trajectories", options.split):
             known = sorted({file.split for file in dataset.files("trajectories")})
             raise UsageError(
                 f"{dataset.path}: no split {options.split!r}: it has {', '.join(known)}"
             )
-        if not whole_rows:
-            _need_text(dataset, options.split)
+        if archive is not None:
+            _need_text(dataset, options.split, f"{archive} holds a record's own messages")
+        elif options.lengths == "text":
+            _need_text(dataset, options.split, "--lengths text sends a record's own text alone")
         self.recounted = False
         self._words: Words | None = None
         if options.tokenizer is not None:
@@ -131,17 +142,14 @@ class Load:
 
     def _plays(self, rows: Rows, phase: int, numbers: Sequence[int]) -> Iterator[Play]:
         options = self.options
-        turns, messages = Columns(rows.turns, TURNS), Columns(rows.messages, LENGTHS)
-        if self.recounted:
-            self._recount(rows, messages)
-        lengths = Lengths(
-            turns,
-            messages,
-            self.prompt_tokens,
-            filled=options.lengths == "recorded",
-            text=self.text,
-            recounted=self.recounted,
-        )
+        turns = Columns(rows.turns, TURNS)
+        lengths_alone = self._sends and is_without_text(rows)
+        generated = generate(rows, turns, options.seed) if lengths_alone else None
+        if generated is not None:
+            messages = generated.columns()
+            lengths = generated.lengths(turns, messages)
+        else:
+            messages, lengths = self._recorded(rows, turns)
         kept = self._within_context(turns, lengths, rows.trajectory_id)
         cut = sum(output is not None for output in turns["output"][kept:])
         uncut = _counted_tokens(turns)
@@ -153,7 +161,10 @@ class Load:
         schedule = Schedule(turns, spawned, None if recorded else delays)
         head = rows.trajectories.column("agent")[0].as_py()
         agent = f"{head['name']} {head['version'] or ''}"
-        text = chat.Messages(rows.messages) if self.text else None
+        text = None
+        if self.text:
+            made = None if generated is None else generated.messages(self.words)
+            text = made or chat.Messages(rows.messages)
         for number in numbers:
             prefixes = Prefixes(options, phase, rows.trajectory_id, number)
             prompts = None
@@ -173,11 +184,27 @@ class Load:
                 prefixes=prefixes,
                 text=text,
                 prompts=prompts,
+                generated=None if generated is None else generated.fronts,
                 prompt_tokens=self.prompt_tokens,
                 agent=agent,
                 cut=cut,
                 uncut_tokens=uncut,
             )
+
+    def _recorded(self, rows: Rows, turns: Columns) -> tuple[Columns, Lengths]:
+        """The record's own messages, and the lengths of the requests that they make."""
+        messages = Columns(rows.messages, LENGTHS)
+        if self.recounted:
+            self._recount(rows, messages)
+        lengths = Lengths(
+            turns,
+            messages,
+            self.prompt_tokens,
+            filled=self.options.lengths == "recorded",
+            text=self.text,
+            recounted=self.recounted,
+        )
+        return messages, lengths
 
     def _within_context(self, turns: Columns, lengths: Lengths, trajectory_id: str) -> int:
         """How many turns lie before the first that is too long; turns are in order of start, so
@@ -230,16 +257,16 @@ class Phase:
         return self.load.plays(self.number)
 
 
-def _need_text(dataset: Dataset, split: str | None) -> None:
-    """Raises UsageError where some trajectories have lengths alone: to be sent they would need
-    text, and blocks to say what prompts share, and the dataset holds neither."""
+def _need_text(dataset: Dataset, split: str | None, why: str) -> None:
+    """Raises UsageError where some trajectories have lengths alone."""
+    if not dataset.files("messages"):
+        raise UsageError(f"{dataset.path}: a dataset without text: {why}")
     losses = dataset.table("trajectories", ["losses"], split=split).column(0).to_pylist()
     without = sum(any(one["kind"] == NO_TEXT for one in kinds or ()) for kinds in losses)
     if without:
         raise UsageError(
             f"{dataset.path}: {without} of {len(losses)} trajectories have lengths and times but "
-            "no text, so there is nothing to send: record those with text into a dataset of "
-            "their own"
+            f"no text: {why}: record those with text into a dataset of their own"
         )
 
 

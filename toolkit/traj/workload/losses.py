@@ -5,6 +5,11 @@ from __future__ import annotations
 SENT = {
     "cut": "requests from the first one on that is longer than --max-context",
     "empty": "trajectories without an answered request to send",
+    "generated": "requests of trajectories without text: words of the recorded lengths stand in "
+    "place of their messages, and share what cached lengths say",
+    "guessed_sharing": "of these, requests of which nobody told the cached part: one that is "
+    "longer than the one before in its context goes on from it, any other shares nothing",
+    "unmeasured": "of these, requests of which nobody told the length: as long as the one before",
     "failed_turn": "no answer is recorded; the time it took is part of the next request's delay",
 }
 FILLED = {

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from traj.workload.prefixes import Prefixes
     from traj.workload.prompts import Prompts
     from traj.workload.schedule import Schedule
+    from traj.workload.shared_fronts import SharedFronts
     from traj.workload.turns import Columns
 
 
@@ -36,6 +37,7 @@ class Play:
     prefixes: Prefixes
     text: chat.Messages | None
     prompts: Prompts | None
+    generated: SharedFronts | None  # where the record has no text: what prompts were made of
     prompt_tokens: Mapping[str, int]  # of system prompts and tool definitions, by id
     agent: str
     cut: int  # requests that --max-context took away
@@ -68,6 +70,10 @@ class Play:
         """What `traj.workload.losses` names, counted."""
         turns, lost = self.turns, Counter({"failed_turn": self.schedule.failed, "cut": self.cut})
         lost["empty"] = not self.sent
+        if self.generated is not None:
+            lost["generated"] = len(self.sent)
+            lost["guessed_sharing"] = len(self.generated.guessed.intersection(self.sent))
+            lost["unmeasured"] = len(self.generated.unmeasured.intersection(self.sent))
         if self.text is None or self.prompts is None:
             return +lost
         lost["attachment"] = self.text.attachments()
