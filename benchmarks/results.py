@@ -289,6 +289,18 @@ def sources_tables(result: dict[str, Any]) -> str:
         "Files that were not taken, and why:",
         table(["reason", "files"], refused),
     ]
+    grown = [
+        [
+            *(f"`{one['api']}`", one["requests"], f"{one['bytes'] / 1e6:.2f}", f"{one['s']:.2f}"),
+            f"{one['bytes'] / one['s'] / 1e6:.0f}",
+        ]
+        for one in result.get("growth", ())
+    ]
+    if grown:
+        sections += [
+            "Live logs of one conversation, in which every request sends all of it again:",
+            table(["API", "requests", "MB", "read s", "MB/s"], grown),
+        ]
     return "\n\n".join(sections) + "\n"
 
 

@@ -5,19 +5,23 @@
 All files below the given folders are taken as `traj record` would take them. What it refuses is
 listed with the reason. Exactness is counted by turn: usage whole, partial or unknown; the clock of
 requests. Speed is of reading alone (file to events) in one process, and of reading and building,
-over the largest sessions of each format, each read again and again until it took a second.
+over the largest sessions of each format, each read again and again until it took a second. How
+reading grows with a session is shown of live logs, in which every request sends all of it again:
+one conversation of each API, made for this, in several lengths.
 """
 
 from __future__ import annotations
 
 import argparse
+import sys
+import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from benchmarks import measure
+from benchmarks import corpus, measure
 from benchmarks.results import sources_tables
 
 if TYPE_CHECKING:
@@ -25,6 +29,8 @@ if TYPE_CHECKING:
 
 LARGEST = 3  # sessions of a format whose reading is timed
 SECONDS = 1.0
+REQUESTS = (200, 2_000, 5_000)  # of the conversations that growth is measured on
+ROUNDS = 3
 
 
 def seen(folders: list[Path]) -> dict[str, Any]:
@@ -87,12 +93,36 @@ def speed(sessions: list[SessionFiles], work: Callable[[SessionFiles], object]) 
     return done / (time.perf_counter() - begun) / 1e6
 
 
+def growth() -> list[dict[str, Any]]:
+    """How long live logs of one conversation take to read, by its requests."""
+    sys.path.insert(0, str(corpus.ROOT / "tests"))
+    import live_logs
+    from traj.sources import find
+
+    found = []
+    for api in live_logs.PATHS:
+        for requests in REQUESTS:
+            with tempfile.TemporaryDirectory() as folder:
+                log = live_logs.write(Path(folder) / "run.jsonl", api, requests)
+                (session,) = find([log]).sessions
+                seconds = []
+                for _ in range(ROUNDS):
+                    begun = time.perf_counter()
+                    session.read()
+                    seconds.append(time.perf_counter() - begun)
+                found.append(
+                    {"api": api, "requests": requests, "bytes": session.bytes, "s": min(seconds)}
+                )
+    return found
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--json", type=Path, help="file for the result")
     parser.add_argument("folders", type=Path, nargs="+")
     options = parser.parse_args()
     result = {"benchmark": "sources", **measure.machine(), **seen(options.folders)}
+    result["growth"] = growth()
     if options.json:
         measure.write_json(options.json, result)
     print(sources_tables(result))

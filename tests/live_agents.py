@@ -90,6 +90,7 @@ class Run:
     plan: str | None = None
     settings: dict[str, Any] = field(default_factory=dict)  # by file under home
     fixed_port: bool = False
+    sockets: bool = False  # over WebSockets, which only the model of ../shared speaks
     lanes: frozenset[str] = frozenset(("main",))
     reasons: frozenset[str] = frozenset(("start",))
 
@@ -242,6 +243,8 @@ def run(one: Run, base: Path) -> Outcome:
     truth, dataset = base / "truth", base / "out.traj"
     truth.mkdir()
     port = ["--port", str(PROXY_PORT)] if one.fixed_port else []
+    if one.sockets:
+        port += ["--websockets", "pass"]
     traj = [sys.executable, "-m", "traj", "record", "--live", "--no-scrub", "-o", str(dataset)]
     told = {
         "model": _model(one, repository, truth),
@@ -289,6 +292,7 @@ def _model(one: Run, repository: Path, truth: Path) -> dict[str, Any]:
             "MOCK_PORT": str(MODEL_PORT),
             "MOCK_WORK": str(repository.parent),
             "MOCK_LIFE": str(LIMIT_S),
+            **({"MOCK_WS": "1"} if one.sockets else {}),
         }
         script = [sys.executable, str(SHARED / "tools" / "scripted_model.py")]
         return {"command": script, "variables": variables}

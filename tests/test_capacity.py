@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import json
 import random
 from collections.abc import Callable
@@ -26,6 +27,7 @@ from traj.engine.known import known
 from traj.engine.parameters import shipped
 from traj.errors import UsageError
 from traj.replay import ReplayOptions
+from traj.report.capacity import phase_line
 from traj.workload.options import LoadOptions
 
 SHORT = Procedure(window_s=20, settle_s=2, trajectories=4, per_agent=1, confirmations=0)
@@ -304,6 +306,38 @@ def test_a_real_engine_of_known_capacity_is_found(sample: Dataset, monkeypatch) 
     assert "requests failed" in (tier.missed or "")
     assert [phase.agents for phase in heard] == [2, 4, 3]
     assert peak() == 4
+
+
+def test_a_phase_that_the_client_bound_is_shown_and_passes_nothing(
+    sample: Dataset, monkeypatch
+) -> None:
+    """An engine that meets the tier, behind a harness with no time left: each phase says so, and
+    no capacity comes of it."""
+    monkeypatch.setattr(mock_engine, "PER_TOKEN_S", 0)
+    monkeypatch.setattr("traj.replay.run.MAX_CPU_SHARE", -1.0)
+    served = Served(mock_engine.Engine().app())
+    load = LoadOptions(prefix="aa", tool_time="none", user_time="none", sample=1)
+    procedure = Procedure(
+        start=1, window_s=0.3, settle_s=0.1, trajectories=1, per_agent=0, confirmations=0
+    )
+    heard: list[Phase] = []
+    said = io.StringIO()
+    try:
+        found = measure(
+            sample,
+            ReplayOptions(served.url, "m", load=load),
+            find_tiers("1/30"),
+            procedure,
+            said=lambda phase: (heard.append(phase), phase_line(said)(phase))[0],
+        )
+    finally:
+        served.stop()
+    (tier,) = found.tiers
+    assert not tier.agents
+    assert "nothing can be said" in (tier.missed or "")
+    assert heard
+    assert all(any("a client process used" in why for why in one.trouble) for one in heard)
+    assert all("a client process used" in line for line in said.getvalue().splitlines())
 
 
 def test_phases_without_prefixes_are_refused(sample: Dataset) -> None:

@@ -11,7 +11,8 @@ _EVERY_S = 0.5
 
 
 class Meter:
-    """Measures while it is open. `mean_w`: of all accelerators together; None without any."""
+    """Measures while it is open. `mean_w`: of all accelerators together; None without any, and
+    where one of them did not tell all the time: a part of the power is not the power."""
 
     def __init__(self) -> None:
         self._watts: list[float] = []
@@ -35,12 +36,16 @@ class Meter:
         return sum(self._watts) / len(self._watts) if self._watts else None
 
     def _watch(self, nvml: ModuleType) -> None:
-        with suppress(nvml.NVMLError):
+        try:
             count = nvml.nvmlDeviceGetCount()
             devices = [nvml.nvmlDeviceGetHandleByIndex(number) for number in range(count)]
-            while devices and not self._stop.wait(_EVERY_S):
+            while devices:
                 milliwatts = sum(nvml.nvmlDeviceGetPowerUsage(device) for device in devices)
                 self._watts.append(milliwatts / 1e3)
+                if self._stop.wait(_EVERY_S):
+                    break
+        except nvml.NVMLError:
+            self._watts.clear()
         with suppress(nvml.NVMLError):
             nvml.nvmlShutdown()
 

@@ -81,6 +81,7 @@ def capacity(
     import traj
     from traj.capacity import Procedure, find_tiers, measure, plan
     from traj.report.capacity import carried, phase_line
+    from traj.report.replay import progress_line
     from traj.workload.options import LoadOptions
 
     if (engine is None) == (url is None):
@@ -133,6 +134,7 @@ def capacity(
             power_w=power_w,
             processes=processes,
             said=say,
+            progress=progress_line(sys.stderr) if say and sys.stderr.isatty() else None,
         )
     if out is not None:
         found.write(out)

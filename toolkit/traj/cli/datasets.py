@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from traj.cli.options import AsJson, DatasetPath, Quiet, progress_bar
+from traj.cli.proxies import Sockets, WebSockets
 from traj.errors import UsageError
 from traj.report.output import show
 from traj.report.text import plain
@@ -49,6 +50,7 @@ def record(
     port: Annotated[
         int, typer.Option(min=0, max=65535, help="Live: the proxy's port, for agents' settings.")
     ] = 0,
+    websockets: WebSockets = Sockets.REFUSE,
     source_format: Annotated[
         str | None, typer.Option("--format", help="Take the logs as this format.")
     ] = None,
@@ -73,7 +75,11 @@ def record(
         if out is None or discover or dry_run:
             raise UsageError("say: traj record --live -o DATASET -- COMMAND...")
         places, code = _ran(
-            sources or [], logs or out.with_name(f"{out.name}.live"), upstream, port
+            sources or [],
+            logs or out.with_name(f"{out.name}.live"),
+            upstream,
+            port,
+            sockets=websockets is Sockets.FORWARD,
         )
     else:
         places = _places([Path(name) for name in sources or []], discover)
@@ -105,13 +111,13 @@ def record(
 
 
 def _ran(
-    command: list[str], logs: Path, upstream: list[str] | None, port: int
+    command: list[str], logs: Path, upstream: list[str] | None, port: int, *, sockets: bool
 ) -> tuple[list[Path], int]:
     """Runs a command under the proxy; its log, and the exit code so far."""
     from traj.cli.proxies import told_troubles
     from traj.proxy.run import run
 
-    ran = run(command, logs, named=upstream or (), port=port)
+    ran = run(command, logs, named=upstream or (), port=port, sockets=sockets)
     missing = told_troubles(ran.failed, ran.lost)
     if ran.log is None:
         print(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -12,6 +13,19 @@ import typer
 from traj.report.text import plain
 
 app = typer.Typer(rich_markup_mode=None)
+
+
+class Sockets(StrEnum):
+    """What becomes of WebSockets."""
+
+    REFUSE = "refuse"
+    FORWARD = "pass"
+
+
+WebSockets = Annotated[
+    Sockets,
+    typer.Option(help="Answer WebSockets 426, so that agents send requests, or pass them on."),
+]
 
 
 @app.command(epilog="Example: traj proxy logs --upstream openai=http://localhost:8000/v1")
@@ -25,6 +39,7 @@ def proxy(
         str, typer.Option(help="Where to listen. Elsewhere than here TRAJ_PROXY_TOKEN is needed.")
     ] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="0: any free one.")] = 0,
+    websockets: WebSockets = Sockets.REFUSE,
 ) -> None:
     """Pass agents' requests on to their models and log them, for `traj record`."""
     from traj.proxy.alone import serve
@@ -34,6 +49,7 @@ def proxy(
         named=upstream or (),
         host=host,
         port=port,
+        sockets=websockets is Sockets.FORWARD,
         tell=lambda line: print(plain(line), flush=True),
     )
     print(f"{ran.requests:,} requests")

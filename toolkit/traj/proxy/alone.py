@@ -22,11 +22,12 @@ def serve(
     named: Iterable[str] = (),
     host: str = "127.0.0.1",
     port: int = 0,
+    sockets: bool = False,
     environment: Mapping[str, str] | None = None,
     tell: Callable[[str], None],
 ) -> Ran:
-    """Serves until an interrupt or SIGTERM; `tell` is given lines for a person. Raises
-    UsageError."""
+    """Serves until an interrupt or SIGTERM; `tell` is given lines for a person. WebSockets are
+    refused but with `sockets`. Raises UsageError."""
     variables = os.environ if environment is None else environment
     token = variables.get(TOKEN) or None
     if host not in LOOPBACK and token is None:
@@ -36,13 +37,19 @@ def serve(
     places = upstreams(named, variables, token)
     writable(folder)
     with asyncio.Runner(loop_factory=new_loop()) as runner:
-        return runner.run(_serve(places, folder, host, port, tell))
+        return runner.run(_serve(places, folder, host, port, tell, sockets=sockets))
 
 
 async def _serve(
-    places: Upstreams, folder: Path, host: str, port: int, tell: Callable[[str], None]
+    places: Upstreams,
+    folder: Path,
+    host: str,
+    port: int,
+    tell: Callable[[str], None],
+    *,
+    sockets: bool,
 ) -> Ran:
-    proxy = proxy_class()(places, folder, new_run(), host=host, port=port)
+    proxy = proxy_class()(places, folder, new_run(), host=host, port=port, sockets=sockets)
     ended = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):

@@ -56,6 +56,7 @@ class Request(msgspec.Struct):
     body: bytes
     encoding: str | None
     masks: Masks
+    socket: int | None = None  # the request for the socket on which this one came
     pending: asyncio.TimerHandle | None = None  # what will hand it to the log
     noted: bool = False  # handed to the log
 
@@ -72,6 +73,7 @@ class Answer(msgspec.Struct):
     encoding: str | None = None
     cut: str | None = None
     error: str | None = None
+    frames: dict[str, int] = {}
     noted: bool = False  # handed to the log
 
 
@@ -158,6 +160,7 @@ class Log:
             request.path,
             request.headers,
             masked=masked,
+            socket=request.socket,
         )
         cuts = None if encoding is not None or not body else cut(body)
         if cuts is None:
@@ -212,6 +215,7 @@ class Log:
             [(at - since, len(chunk)) for at, chunk in answer.chunks],
             cut=answer.cut,
             error=answer.error,
+            frames=answer.frames,
         )
         if body:
             plain, encoding = unpacked(body, answer.encoding)

@@ -50,10 +50,11 @@ def run(
     *,
     named: Iterable[str] = (),
     port: int = 0,
+    sockets: bool = False,
     environment: Mapping[str, str] | None = None,
 ) -> Ran:
     """Runs a command under a proxy of its own, which logs into `folder`. `named` are upstreams
-    (NAME=URL). Raises UsageError."""
+    (NAME=URL); WebSockets are refused but with `sockets`. Raises UsageError."""
     if not command:
         raise UsageError("say what to run: traj record --live -o DATASET -- COMMAND...")
     variables = dict(os.environ if environment is None else environment)
@@ -64,17 +65,23 @@ def run(
     places = upstreams(options, variables)
     writable(folder)
     with asyncio.Runner(loop_factory=new_loop()) as runner:
-        return runner.run(_run(list(command), folder, places, port, variables))
+        return runner.run(_run(list(command), folder, places, port, variables, sockets=sockets))
 
 
 async def _run(
-    command: list[str], folder: Path, places: Upstreams, port: int, variables: dict[str, str]
+    command: list[str],
+    folder: Path,
+    places: Upstreams,
+    port: int,
+    variables: dict[str, str],
+    *,
+    sockets: bool,
 ) -> Ran:
     name = new_run()
     masks = Masks(value for key, value in variables.items() if _SECRET.search(key))
     here = await asyncio.to_thread(checkout, Path.cwd())
     log = Log(folder / f"{name}.jsonl", name, [masks.text(word) for word in command], here)
-    proxy = proxy_class()(places, folder, name, port=port, own=log)
+    proxy = proxy_class()(places, folder, name, port=port, own=log, sockets=sockets)
     address = await proxy.start()
     code = None
     try:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field
 from io import BytesIO
 from pathlib import Path
@@ -27,6 +26,8 @@ from traj.errors import UsageError
 from traj.proxy.bodies import Masks
 from traj.proxy.headers import credentials, passed_on, plain_path, written
 from traj.proxy.log import Answer, Log, Request
+from traj.proxy.noting import note, note_request
+from traj.proxy.sockets import Sockets, refusals
 from traj.proxy.upstreams import Upstreams, Way
 
 _DRAIN_S = 10.0  # how long requests in flight may take at the end
@@ -48,9 +49,11 @@ class Proxy:
     run: str  # of requests that name none
     host: str = "127.0.0.1"
     port: int = 0
+    sockets: bool = False  # whether WebSockets are passed on, else they are refused
     own: Log | None = None  # the log of `run`, where it is to tell of a command
     failed: dict[str, int] = field(default_factory=dict)  # upstream: connections that failed
     _logs: dict[str, Log] = field(default_factory=dict)
+    _sockets: Sockets | None = None
     _client: aiohttp.ClientSession | None = None
     _runner: Any = None
     _ways_out: Mapping[str, str] = field(default_factory=getproxies)
@@ -67,10 +70,12 @@ class Proxy:
             cookie_jar=aiohttp.DummyCookieJar(),
             max_field_size=_FIELD,
             max_line_size=_FIELD,
+            raise_for_status=refusals,
             skip_auto_headers=("User-Agent", "Accept", "Accept-Encoding", "Content-Type"),
             timeout=aiohttp.ClientTimeout(total=None, connect=None, sock_connect=None),
             trace_configs=[tracing],
         )
+        self._sockets = Sockets(self._client) if self.sockets else None
         server = web.Server(
             self._handle,
             access_log=None,
@@ -96,6 +101,8 @@ class Proxy:
     async def close(self, exit_code: int | None = None) -> int:
         """Lets requests in flight come to their end for a while, flushes the logs, and gives how
         many lines could not be written."""
+        if self._sockets is not None:
+            self._sockets.end_idle()
         if self._runner is not None:
             await self._runner.cleanup()
         if self._client is not None:
@@ -137,9 +144,18 @@ class Proxy:
         try:
             asked.body = await _body(request)
             # Cutting and hashing wait until the request is on its way: models take longer.
-            asked.pending = asyncio.get_running_loop().call_later(_LATER_S, _ask, asked, log)
+            asked.pending = asyncio.get_running_loop().call_later(
+                _LATER_S, note_request, asked, log
+            )
             if "websocket" in request.headers.get("Upgrade", "").lower():
-                # A socket's frames cannot be passed on as requests: agents then send them so.
+                if self._sockets is not None:
+                    target = URL(_target(way, query), encoded=True)
+                    out = _way_out(self._ways_out, target)
+                    try:
+                        return await self._sockets.carry(request, target, out, answer, log)
+                    except (aiohttp.ClientError, OSError) as error:
+                        return self._unreached(request, way, answer, error)
+                # Agents then send requests instead.
                 answer.status = 426
                 return web.Response(status=426, headers={"Upgrade": "HTTP/1.1"})
             return await self._forward(request, way, query, answer, log)
@@ -147,20 +163,15 @@ class Proxy:
             answer.cut = answer.cut or "agent"
             raise
         finally:
-            _note(answer, log)
+            note(answer, log)
 
     async def _forward(
         self, request: web.BaseRequest, way: Way, query: str, answer: Answer, log: Log
     ) -> web.StreamResponse:
-        target = way.upstream.target(way.rest) + (f"?{query}" if query else "")
         try:
-            response = await self._send(request, target, answer.request.body)
+            response = await self._send(request, _target(way, query), answer.request.body)
         except (aiohttp.ClientError, OSError) as error:
-            # The agent meets what it would have met: a connection that came to nothing.
-            answer.cut, answer.error = "upstream", type(error).__name__
-            name = way.upstream.name
-            self.failed[name] = self.failed.get(name, 0) + 1
-            return _broken_off(request)
+            return self._unreached(request, way, answer, error)
         answer.first_us = log.clock.at_us()
         answer.status = response.status
         answer.headers = written(response.raw_headers)
@@ -177,7 +188,7 @@ class Proxy:
                 chunks.append((now(), chunk))
                 await passed.write(chunk)
                 if not answer.request.noted:
-                    _ask(answer.request, log)
+                    note_request(answer.request, log)
         except (aiohttp.ClientPayloadError, aiohttp.ClientConnectionError, OSError) as error:
             transport = request.transport
             gone = transport is None or transport.is_closing()
@@ -190,10 +201,19 @@ class Proxy:
         response.release()
         # In the file before the agent can have seen the end: what it was told is never lost.
         done = asyncio.get_running_loop().create_future()
-        _note(answer, log, done)
+        note(answer, log, done)
         await done
         await passed.write_eof()
         return passed
+
+    def _unreached(
+        self, request: web.BaseRequest, way: Way, answer: Answer, error: Exception
+    ) -> web.StreamResponse:
+        # The agent meets what it would have met: a connection that came to nothing.
+        answer.cut, answer.error = "upstream", type(error).__name__
+        name = way.upstream.name
+        self.failed[name] = self.failed.get(name, 0) + 1
+        return _broken_off(request)
 
     async def _send(
         self, request: web.BaseRequest, target: str, body: bytes
@@ -222,38 +242,13 @@ class Proxy:
         raise AssertionError
 
 
-def _note(answer: Answer, log: Log, done: asyncio.Future[None] | None = None) -> None:
-    """Writes an answer down, once; `done` has a result when it is in the file."""
-    if answer.noted:
-        return
-    answer.noted = True
-    _ask(answer.request, log)
-    answer.at_us = answer.at_us or log.clock.at_us()
-
-    def tell() -> None:
-        if done is not None:
-            with suppress(RuntimeError):  # the loop was closed
-                done.get_loop().call_soon_threadsafe(_resolve, done)
-
-    log.end(answer, tell)
-
-
-def _ask(asked: Request, log: Log) -> None:
-    """Writes a request down, once."""
-    if not asked.noted:
-        asked.noted = True
-        if asked.pending is not None:
-            asked.pending.cancel()
-        log.ask(asked)
-
-
-def _resolve(done: asyncio.Future[None]) -> None:
-    if not done.done():
-        done.set_result(None)
+def _target(way: Way, query: str) -> str:
+    return way.upstream.target(way.rest) + (f"?{query}" if query else "")
 
 
 async def _reused(_session: object, context: SimpleNamespace, _params: object) -> None:
-    context.trace_request_ctx.kept = True
+    if context.trace_request_ctx is not None:
+        context.trace_request_ctx.kept = True
 
 
 async def _body(request: web.BaseRequest) -> bytes:

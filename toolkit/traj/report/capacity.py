@@ -36,7 +36,8 @@ def carried(capacity: Capacity) -> str:
 
 
 def phase_line(out: TextIO) -> Callable[[Phase], None]:
-    """Says a line for each phase as it ends."""
+    """Says a line for each phase as it ends, on a terminal over the line of its progress."""
+    over = "\r\x1b[K" if out.isatty() else ""
 
     def say(phase: Phase) -> None:
         speed = "-" if phase.speed is None else f"{phase.speed.value:.1f} tokens/s"
@@ -44,7 +45,7 @@ def phase_line(out: TextIO) -> Callable[[Phase], None]:
         told = f"{phase.agents:>6} agents: {speed}, {first}, {phase.answered:,} requests"
         told += f", {phase.failed} failed" if phase.failed else ""
         told += "".join(f"; {why}" for why in phase.trouble)
-        print(plain(told), file=out, flush=True)
+        print(over + plain(told), file=out, flush=True)
 
     return say
 

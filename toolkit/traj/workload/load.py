@@ -70,9 +70,10 @@ class Load:
             raise UsageError(
                 f"{dataset.path}: no split {options.split!r}: it has {', '.join(known)}"
             )
-        if archive is not None:
+        mixed = whole_rows and dataset.files("messages")  # kept as they are, text or not
+        if archive is not None and not mixed:
             _need_text(dataset, options.split, f"{archive} holds a record's own messages")
-        elif options.lengths == "text":
+        elif archive is None and options.lengths == "text":
             _need_text(dataset, options.split, "--lengths text sends a record's own text alone")
         self.recounted = False
         self._words: Words | None = None

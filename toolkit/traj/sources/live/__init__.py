@@ -48,8 +48,8 @@ def locate(path: Path, head: Head) -> list[Located]:
 
 def measure(part: Located) -> SourceFile:
     """What of a log is one session's."""
-    share = log.sessions(part.path).get(part.session_id)
-    return log.whole(part.path) if part.share is None or share is None else share
+    share = None if part.share is None else log.sessions(part.path).get(part.session_id)
+    return log.whole(part.path) if share is None else share
 
 
 def read(session_id: str, parts: Sequence[Located]) -> Session:

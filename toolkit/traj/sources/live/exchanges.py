@@ -12,33 +12,36 @@ from traj.sources import requests
 from traj.sources.live import wire
 from traj.sources.live.log import Asked, Run, bytes_of
 from traj.sources.requests import Answered, Exchange
+from traj.sources.requests.gemini import Calls
+from traj.sources.requests.prompts import Prompts
 from traj.sources.requests.streams import events, is_stream
 
 _PIECES = ("content", "reasoning_content", "reasoning", "tool_calls", "refusal", "parts")
 _FAILED = 400
+_Request = bytes | Calls
+_Told = tuple[requests.Asked | None, _Request]
 
 
 def exchanges(run: Run, session: Session) -> list[tuple[Asked, Exchange]]:
     """The requests to models, in the order in which they came. What prompts share they share as
     the same objects."""
     found = []
-    messages: dict[Message, Message] = {}
+    bodies = _Bodies(run)
     texts: dict[str | None, str | None] = {}
     for one in run.asked:
         path = one.ask.path
         api = requests.api_of(path) if one.ask.method == "POST" else None
         if api is None:
             continue
-        body = run.body(one)
-        if body is None:
+        try:
+            asked, body = bodies.asked(api, one, path.partition("?")[0])
+        except _UnwrittenError:
             session.lose("unwritten_request")
             continue
-        asked = requests.asked(api, body, path.partition("?")[0])
         if asked is None:
             continue
         asked = replace(
             asked,
-            messages=tuple(messages.setdefault(message, message) for message in asked.messages),
             system=texts.setdefault(asked.system, asked.system),
             tools=texts.setdefault(asked.tools, asked.tools),
         )
@@ -48,7 +51,54 @@ def exchanges(run: Run, session: Session) -> list[tuple[Asked, Exchange]]:
     return found
 
 
-def _exchange(one: Asked, asked: requests.Asked, body: bytes, began_us: int) -> Exchange:
+class _UnwrittenError(Exception):
+    """A part of a body is not in the log."""
+
+
+class _Bodies:
+    """What the requests of a log ask; messages that bodies share are read once."""
+
+    def __init__(self, run: Run) -> None:
+        self._run = run
+        self._messages: dict[Message, Message] = {}
+        self._prompts = Prompts(run.bodies.items, self._same)
+
+    def _same(self, message: Message) -> Message:
+        return self._messages.setdefault(message, message)
+
+    def asked(self, api: str, one: Asked, url: str) -> _Told:
+        """What a request asks, None where it is none, and its body, or what an answer's reading
+        needs of it. Raises _UnwrittenError."""
+        if one.ask.pieces is None:
+            return self._read(api, bytes_of(one.ask.said), url)
+        body, bodies = self._run.body(one), self._run.bodies
+        if body is None:
+            raise _UnwrittenError
+        if body.pieces is None:
+
+            def text_of(mark: bytes) -> bytes:
+                behind = bodies.joined(body.tail)
+                if behind is None:
+                    raise _UnwrittenError
+                return body.start + mark + behind
+
+            key = (body.start, body.tail)
+            found = self._prompts.asked(api, url, body.tip, key, text_of)
+            if found is not None:
+                return found
+        text = bodies.joined(body.whole())
+        if text is None:
+            raise _UnwrittenError
+        return self._read(api, text, url)
+
+    def _read(self, api: str, body: bytes, url: str) -> _Told:
+        asked = requests.asked(api, body, url)
+        if asked is not None:
+            asked = replace(asked, messages=tuple(map(self._same, asked.messages)))
+        return asked, body
+
+
+def _exchange(one: Asked, asked: requests.Asked, body: _Request, began_us: int) -> Exchange:
     end = one.end
     start = began_us + one.ask.at_us
     if end is None:  # the proxy was killed, or could not write
@@ -67,7 +117,7 @@ def _exchange(one: Asked, asked: requests.Asked, body: bytes, began_us: int) -> 
     )
 
 
-def _answered(api: str, request: bytes, end: wire.End, body: bytes) -> Answered:
+def _answered(api: str, request: _Request, end: wire.End, body: bytes) -> Answered:
     if end.status is None:
         return Answered(complete=False) if end.cut == "agent" else Answered(error="not_connected")
     found = requests.answered(api, body, request) if body else None

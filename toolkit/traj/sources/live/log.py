@@ -8,13 +8,14 @@ from binascii import Error as NotBase64
 from collections.abc import Iterator
 from pathlib import Path
 
-from msgspec import DecodeError, Struct, field
+from msgspec import DecodeError, Struct
 
 from traj.errors import SourceError
 from traj.events import Session, SourceFile
 from traj.sources import lines
 from traj.sources.lines import UNDECODABLE
 from traj.sources.live import wire
+from traj.sources.live.shared import Bodies, Body
 from traj.sources.live.who import Who, roots, who
 
 
@@ -24,7 +25,7 @@ class Asked(Struct):
     line: int
     ask: wire.Ask
     who: Who
-    pieces: list[str] | None  # of its body; None where it has none, or lost some
+    before: Asked | None = None  # the request whose body its own begins as
     end: wire.End | None = None
 
 
@@ -42,38 +43,41 @@ def bytes_of(said: wire.Said | None) -> bytes:
         return b""
 
 
-class Run(Struct):
-    """What a log holds. Bodies are put together as they are asked for: all of them at once would
-    be the square of a conversation."""
+class Run:
+    """What a log holds. Bodies are found as they are asked for, and what they share only once: all
+    of them put together would be the square of a conversation."""
 
-    begin: wire.Begin
-    asked: list[Asked] = field(default_factory=list)
-    parts: dict[str, bytes] = field(default_factory=dict)
+    def __init__(self, begin: wire.Begin) -> None:
+        self.begin = begin
+        self.asked: list[Asked] = []
+        self.parts: dict[str, bytes] = {}
+        self.bodies = Bodies(self.parts)
+        self._found: dict[int, Body | None] = {}  # by line
 
-    def body(self, one: Asked) -> bytes | None:
-        """A request's body; None where a part of it is missing."""
-        if one.ask.pieces is None:
-            return bytes_of(one.ask.said)
-        if one.pieces is None:
+    def body(self, one: Asked) -> Body | None:
+        """The pieces of a request's body; None where it has none, or lost some."""
+        waiting = [one]
+        while (before := waiting[-1].before) is not None and before.line not in self._found:
+            waiting.append(before)
+        for each in reversed(waiting):
+            if each.line not in self._found:
+                self._found[each.line] = self._body(each)
+        return self._found[one.line]
+
+    def _body(self, one: Asked) -> Body | None:
+        told = one.ask.pieces
+        if told is None:
             return None
-        try:
-            return b"".join(
-                self.parts[piece] if place % 2 else piece.encode()
-                for place, piece in enumerate(one.pieces)
-            )
-        except (KeyError, UnicodeEncodeError):
-            return None
+        if told.after is None:
+            return self.bodies.begun(told.rest)
+        before = None if one.before is None else self._found[one.before.line]
+        return None if before is None else self.bodies.goes_on(before, told)
 
 
-def _pieces(ask: wire.Ask, earlier: dict[int, Asked]) -> list[str] | None:
-    if ask.pieces is None:
+def _before(ask: wire.Ask, earlier: dict[int, Asked]) -> Asked | None:
+    if ask.pieces is None or ask.pieces.after is None:
         return None
-    if ask.pieces.after is None:
-        return ask.pieces.rest
-    before = earlier.get(ask.pieces.after)
-    if before is None or before.pieces is None or len(before.pieces) < ask.pieces.kept:
-        return None
-    return before.pieces[: ask.pieces.kept] + ask.pieces.rest
+    return earlier.get(ask.pieces.after)
 
 
 def read(path: Path, session: Session, only: str | None) -> Run:
@@ -88,7 +92,7 @@ def read(path: Path, session: Session, only: str | None) -> Run:
                 run.parts[part.part] = bytes_of(part.said)
             elif line.ask is not None:
                 ask = wire.ASK.decode(raw)
-                by_number[ask.ask] = Asked(number, ask, _who(ask), _pieces(ask, by_number))
+                by_number[ask.ask] = Asked(number, ask, _who(ask), _before(ask, by_number))
             elif line.end is not None:
                 end = wire.END.decode(raw)
                 if end.end in by_number:
@@ -156,10 +160,13 @@ def sessions(path: Path) -> dict[str, SourceFile]:
 
 
 def whole(path: Path) -> SourceFile:
-    """A log that is one session's."""
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-        return SourceFile(path.name, digest, file.tell())
+    """A log that is one session's. Raises SourceError."""
+    try:
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+            return SourceFile(path.name, digest, file.tell())
+    except OSError as error:
+        raise SourceError(f"{path}: {error.strerror or error}") from None
 
 
 def _raw(path: Path) -> Iterator[bytes]:

@@ -17,12 +17,15 @@ body of request `after`. Times are microseconds: `at_us` on the monotonic clock 
 
 from __future__ import annotations
 
-from msgspec import Raw, Struct
+from typing import Annotated
+
+from msgspec import Meta, Raw, Struct
 from msgspec.json import Decoder
 
 FORMAT = 1
 NOTHING = Raw()
 MASK = "[credential]"  # stands where a credential stood
+Microseconds = Annotated[int, Meta(ge=0, le=2**53)]  # sums of them stay within the schema's range
 
 
 class Said(Struct, frozen=True, omit_defaults=True):
@@ -59,7 +62,7 @@ class Begin(Struct):
 
     traj_live: int
     run: str
-    wall_us: int
+    wall_us: Microseconds
     traj: str
     command: list[str] | None = None
     checkout: Checkout | None = None
@@ -73,11 +76,13 @@ class Part(Struct, omit_defaults=True):
 
 
 class Ask(Struct, omit_defaults=True):
-    """A request. `path` is what follows the upstream's own address, credentials taken out."""
+    """A request. `path` is what follows the upstream's own address, credentials taken out. One on a
+    WebSocket is told as the POST it stands for, `socket` being the request for that; a warm-up,
+    for which no model generates, has the method WARM."""
 
     ask: int
-    at_us: int
-    wall_us: int
+    at_us: Microseconds
+    wall_us: Microseconds
     method: str
     upstream: str
     path: str
@@ -85,36 +90,39 @@ class Ask(Struct, omit_defaults=True):
     pieces: Pieces | None = None
     said: Said | None = None  # in place of pieces, for what is no text
     masked: int = 0
+    socket: int | None = None
 
 
 class End(Struct, omit_defaults=True):
     """An answer. `chunks` are (microseconds since the request, bytes as they came) each; `cut`
-    says who broke it off: agent, upstream or proxy."""
+    says who broke it off: agent, upstream or proxy. The end of a WebSocket itself counts the frames
+    that were passed on and are part of no request, by their sender and kind."""
 
     end: int
-    at_us: int
+    at_us: Microseconds
     status: int | None = None  # None where no answer began
-    first_us: int | None = None  # when the answer's headers came
+    first_us: Microseconds | None = None  # when the answer's headers came
     headers: dict[str, str] = {}
-    chunks: list[tuple[int, int]] = []
+    chunks: list[tuple[Microseconds, int]] = []
     said: Said | None = None
     cut: str | None = None
     error: str | None = None  # kind of what went wrong, where something did
     masked: int = 0
+    frames: dict[str, int] = {}
 
 
 class Lost(Struct):
     """Lines that are missing here."""
 
     lost: int
-    at_us: int
+    at_us: Microseconds
 
 
 class Closed(Struct):
     """The end of a run."""
 
     closed: int  # requests in it
-    at_us: int
+    at_us: Microseconds
     exit_code: int | None = None
 
 

@@ -11,6 +11,7 @@ from traj.sources.lines import Count
 from traj.sources.requests.pieces import (
     NOTHING,
     arguments,
+    effort_of,
     fit,
     joined,
     json_text,
@@ -19,7 +20,7 @@ from traj.sources.requests.pieces import (
     stop,
     text_of,
 )
-from traj.sources.requests.spoken import ANTHROPIC, MEANINGS, Answered, Asked
+from traj.sources.requests.spoken import ANTHROPIC, MEANINGS, Answered, Asked, Names
 
 _CALLS = ("tool_use", "server_tool_use", "mcp_tool_use")
 
@@ -47,15 +48,6 @@ class Block(Struct):
 class _Spoken(Struct):
     role: str | None = None
     content: Raw = NOTHING
-
-
-class _Thinking(Struct):
-    type: str | None = None
-    budget_tokens: Count | None = None
-
-
-class _Effort(Struct):
-    effort: str | None = None
 
 
 class _Request(Struct):
@@ -103,28 +95,34 @@ def asked(body: bytes) -> Asked | None:
     request = fit(body, _Request)
     if request is None:
         return None
-    names: dict[str, str] = {}
-    messages: list[Message] = []
-    for one in parts(request.messages, _Spoken):
-        messages += spoken(one.role or "user", one.content, names)
-    effort = fit(request.output_config, _Effort)
     return Asked(
         ANTHROPIC,
         request.model,
-        tuple(messages),
+        tuple(told(parts(request.messages, Raw), {})),
         text_of(request.system),
         json_text(request.tools),
         Sampling(
             request.max_tokens,
             request.temperature,
             request.top_p,
-            effort.effort if effort else None,
+            effort_of(request.output_config),
             request.stream,
         ),
     )
 
 
-def spoken(role: str, content: Raw | bytes, names: dict[str, str]) -> list[Message]:
+def told(items: Iterable[Raw | bytes], names: Names) -> list[Message]:
+    """Items of a list of messages as messages; those of another shape are left out. Calls are
+    added to `names`."""
+    found: list[Message] = []
+    for item in items:
+        one = fit(item, _Spoken)
+        if one is not None:
+            found += spoken(one.role or "user", one.content, names)
+    return found
+
+
+def spoken(role: str, content: Raw | bytes, names: Names) -> list[Message]:
     """A message's content: one message for each result, and one for all the rest. `names` are
     those of calls by their ids; an answer's are added."""
     text = fit(content, str)
@@ -150,7 +148,7 @@ def spoken(role: str, content: Raw | bytes, names: dict[str, str]) -> list[Messa
     return found
 
 
-def _result(block: Block, names: dict[str, str]) -> Message:
+def _result(block: Block, names: Names) -> Message:
     call = block.tool_use_id or ""
     images = [one for one in parts(block.content, Block) if one.type in ("image", "document")]
     return Message(

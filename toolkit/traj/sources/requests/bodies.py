@@ -67,9 +67,9 @@ def asked(api: str, body: bytes, url: str | None = None) -> Asked | None:
     return found
 
 
-def answered(api: str, body: bytes, request: bytes = b"") -> Answered | None:
+def answered(api: str, body: bytes, request: bytes | gemini.Calls = b"") -> Answered | None:
     """What a response's body answers, streamed or not; None where it is none. `request` is the
-    body that it answers, which Gemini's calls are numbered by."""
+    body that it answers, or the calls in it, which Gemini's calls are numbered by."""
     complete = True
     if streams.is_stream(body):
         body, complete = streams.whole(api, body)
@@ -81,7 +81,7 @@ def answered(api: str, body: bytes, request: bytes = b"") -> Answered | None:
         return chat.answered(body, complete=complete)
     if api == RESPONSES:
         return responses.answered(body, complete=complete)
-    calls = gemini.calls_of(request)
+    calls = gemini.calls_of(request) if isinstance(request, bytes) else request
     return gemini.answered(body, calls, complete=complete)
 
 

@@ -18,15 +18,22 @@ other arguments than the model's own, that is another message in the answer's pl
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
-from itertools import groupby
 
-from msgspec import Struct, field
+from msgspec import Struct
 from msgspec.structs import replace
 
 from traj.events import Lane, Message, Rebase, Session, Step, ToolRun, Turn
 from traj.sources.requests.evidence import Asking, Summaries
-from traj.sources.requests.likeness import Front, alike, front_of, key_of, retold, systems
-from traj.sources.requests.spoken import Exchange, proper
+from traj.sources.requests.likeness import (
+    Front,
+    alike,
+    front_of,
+    key_of,
+    opening_of,
+    retold,
+    systems,
+)
+from traj.sources.requests.spoken import Asked, Exchange, Prompt, proper, reasoned
 from traj.sources.requests.tree import Tree
 
 
@@ -53,7 +60,7 @@ class _Chain(Struct):
     thread: str | None
     front: Front
     lane: Lane
-    path: list[int] = field(default_factory=list)  # nodes of its context
+    node: int  # where it stands: the last message of its context
     messages: int = 0
     turns: int = 0
     end_us: int | None = None
@@ -73,6 +80,7 @@ class _Chains:
         self._tree = Tree()
         self._chains: list[_Chain] = []
         self._at: dict[int, _Chain] = {}  # by the node where it stands
+        self._ends: dict[tuple[int, Prompt], int] = {}  # of beginnings behind a node
         self._answers: dict[str, int] = {}  # nodes by response id
         self._asking = Asking()
         self._summaries = Summaries()
@@ -80,31 +88,49 @@ class _Chains:
     def add(self, exchange: Exchange) -> None:
         asked = exchange.asked
         before = self._answers.get(asked.follows or "")
-        known = [] if before is None else self._tree.path(before)
+        if asked.follows is not None and before is None:
+            self._session.lose("unknown_prior_response")
         root = self._tree.root(exchange.thread) if before is None else before
-        keys = [key_of(message) for message in asked.messages]
-        found = self._tree.walk(root, keys)
-        path, new = [*known, *found], asked.messages[len(found) :]
-        chain = self._place(exchange, path, new)
-        self._bring(chain, exchange, new, keys[len(found) :])
+        node, new = self._known(root, asked)
+        chain = self._place(exchange, node, new)
+        self._bring(chain, exchange, new)
         self._turn(chain, exchange)
 
-    def _place(self, exchange: Exchange, path: list[int], new: Sequence[Message]) -> _Chain:
+    def _known(self, root: int, asked: Asked) -> tuple[int, list[Message]]:
+        """The end of the known part of a prompt, and what is behind it. Beginnings that were
+        found once are not looked for again."""
+        sections: list[Prompt] = []
+        section = asked.before
+        while section is not None and (root, section) not in self._ends:
+            sections.append(section)
+            section = section.before
+        node = root if section is None else self._ends[root, section]
+        while sections:
+            section = sections.pop()
+            node, count = self._tree.walk(node, map(key_of, section.messages))
+            if count < len(section.messages):
+                new = [*section.messages[count:]]
+                for behind in reversed(sections):
+                    new += behind.messages
+                return node, [*new, *asked.messages]
+            self._ends[root, section] = node
+        node, count = self._tree.walk(node, map(key_of, asked.messages))
+        return node, [*asked.messages[count:]]
+
+    def _place(self, exchange: Exchange, node: int, new: Sequence[Message]) -> _Chain:
         """The lane that a request belongs to, at the end of the known part of its prompt."""
-        for node in reversed(path):
-            going_on = self._at.get(node)
-            if going_on is not None and not _busy(going_on, exchange):
-                if len(path) > len(going_on.path):
-                    break  # another lane was here already: it branched off
-                return going_on
-        spoken = len(path) > systems(exchange)  # more than the agent's instructions is shared
-        owner = self._chains[self._tree.places[path[-1]][0]] if spoken else None
+        going_on = self._at.get(node)
+        if going_on is not None and not _busy(going_on, exchange):
+            return going_on
+        # More than the agent's instructions is shared.
+        spoken = self._tree.depth(node) > systems(exchange)
+        owner = self._chains[self._tree.places[node][0]] if spoken else None
         front = front_of(exchange)
-        call = None if spoken else self._asking.started(exchange.asked.messages)
+        call = None if spoken else self._asking.started(opening_of(exchange))
         if owner is None and call is None:
             owner = self._idle(exchange, front, new)
         if owner is not None and not _busy(owner, exchange) and alike(owner.front, front):
-            self._rebase(owner, path, self._reason(owner, path, new, spoken=spoken))
+            self._rebase(owner, node, self._reason(owner, node, new, spoken=spoken))
             return owner
         lane = Lane("side")
         if call is not None:
@@ -112,10 +138,11 @@ class _Chains:
             lane = Lane("subagent", spawned_by=call, joined_by=joined)
         elif not spoken and front[0] is not None and any(one.asks for one in self._chains):
             lane = Lane("subagent")
-        chain = _Chain(len(self._chains), exchange.thread, front, lane)
+        root = self._tree.root(exchange.thread)
+        chain = _Chain(len(self._chains), exchange.thread, front, lane, root)
         self._chains.append(chain)
-        if path:
-            self._rebase(chain, path, None)
+        if node >= 0:
+            self._rebase(chain, node, None)
         return chain
 
     def _idle(self, exchange: Exchange, front: Front, new: Sequence[Message]) -> _Chain | None:
@@ -135,9 +162,11 @@ class _Chains:
         return latest
 
     def _reason(
-        self, chain: _Chain, path: list[int], new: Sequence[Message], *, spoken: bool
+        self, chain: _Chain, node: int, new: Sequence[Message], *, spoken: bool
     ) -> str | None:
-        if path == chain.path[:-1] and (chain.cancelled or retold(chain.asked, new)):
+        before = self._tree.parent(chain.node)
+        same = node == before or (node < 0 and before < 0)
+        if same and (chain.cancelled or retold(chain.asked, new)):
             return None  # what was said until then is told otherwise or not: the same context
         if chain.compacts or self._summaries.brought(new):
             return "compaction"
@@ -145,26 +174,15 @@ class _Chains:
             return "clear"
         return "rewind" if not new or new[0].role == "user" else "edit"
 
-    def _rebase(self, chain: _Chain, path: list[int], reason: str | None) -> None:
-        self._at.pop(chain.path[-1] if chain.path else -1, None)
-        places = [self._tree.places[node] for node in path]
-        ranges = []
-        for _, run in groupby(enumerate(places), lambda item: (item[1][0], item[1][1] - item[0])):
-            own = [place for _, place in run]
-            ranges.append((own[0][0], own[0][1], own[-1][1] + 1))
-        chain.lane.steps.append(Rebase(reason, tuple(ranges)))
-        chain.path = list(path)
+    def _rebase(self, chain: _Chain, node: int, reason: str | None) -> None:
+        self._at.pop(chain.node, None)
+        chain.lane.steps.append(Rebase(reason, self._tree.ranges(node)))
+        chain.node = node
 
-    def _bring(
-        self,
-        chain: _Chain,
-        exchange: Exchange,
-        new: Sequence[Message],
-        keys: Sequence[Hashable],
-    ) -> None:
+    def _bring(self, chain: _Chain, exchange: Exchange, new: Sequence[Message]) -> None:
         """Adds what is new in a prompt to its lane."""
         person = chain.turns > 0 and not chain.asks
-        for message, key in zip(new, keys, strict=True):
+        for message in new:
             if message.role == "tool" and message.tool_call_id is not None:
                 self._ran(message.tool_call_id, exchange)
             typed = person and message.role == "user"
@@ -175,13 +193,13 @@ class _Chains:
                 by_person=typed,
                 time_us=exchange.start_us if typed else None,
             )
-            self._append(chain, key, exchange)
+            self._append(chain, key_of(message), exchange)
             chain.lane.steps.append(placed)
 
     def _append(self, chain: _Chain, key: Hashable, exchange: Exchange) -> None:
-        node = chain.path[-1] if chain.path else self._tree.root(exchange.thread)
+        node = chain.node if chain.node >= 0 else self._tree.root(exchange.thread)
         self._at.pop(node, None)
-        chain.path.append(self._tree.grow(node, key, (chain.index, chain.messages)))
+        chain.node = self._tree.grow(node, key, (chain.index, chain.messages))
         chain.messages += 1
 
     def _ran(self, call: str, exchange: Exchange) -> None:
@@ -240,10 +258,10 @@ class _Chains:
             self._asking.ask(message, exchange.end_us)
             self._summaries.add(message)
             chain.thought |= message.reasoning is not None
-        if chain.path:
-            self._at[chain.path[-1]] = chain
+        if chain.node >= 0:
+            self._at[chain.node] = chain
             if answered.response_id is not None:
-                self._answers[answered.response_id] = chain.path[-1]
+                self._answers[answered.response_id] = chain.node
 
     def finish(self) -> list[str | None]:
         """Gives the session its lanes, the main agent's first."""
@@ -268,7 +286,7 @@ def _renumbered(step: Step, number: dict[int, int]) -> Step:
 
 def _reasoning(chain: _Chain, exchange: Exchange) -> str:
     """Whether the reasoning of earlier answers was sent with them."""
-    if any(message.reasoning for message in exchange.asked.messages):
+    if reasoned(exchange.asked.before, exchange.asked.messages):
         return "kept"
     if exchange.asked.encrypted:
         return "encrypted"

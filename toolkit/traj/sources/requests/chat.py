@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from msgspec import Raw, Struct
 
 from traj.events import Attachment, Message, Sampling, ToolCall, Usage
@@ -16,7 +18,7 @@ from traj.sources.requests.pieces import (
     stop,
     text_of,
 )
-from traj.sources.requests.spoken import CHAT, MEANINGS, Answered, Asked
+from traj.sources.requests.spoken import CHAT, MEANINGS, Answered, Asked, Names
 
 
 class _Function(Struct):
@@ -132,13 +134,21 @@ def asked(body: bytes) -> Asked | None:
 
 def messages(raw: Raw | bytes) -> tuple[Message, ...]:
     """A list of chat messages; results have the names of their calls."""
-    names: dict[str, str] = {}
+    return tuple(told(parts(raw, Raw), {}))
+
+
+def told(items: Iterable[Raw | bytes], names: Names) -> list[Message]:
+    """Items of a list of messages as messages; those of another shape are left out. Calls are
+    added to `names`."""
     found: list[Message] = []
-    for one in parts(raw, Spoken):
+    for item in items:
+        one = fit(item, Spoken)
+        if one is None:
+            continue
         message = spoken(one, names)
         names.update((call.id, call.name) for call in message.tool_calls)
         found.append(message)
-    return tuple(found)
+    return found
 
 
 _ROLES = {
@@ -150,7 +160,7 @@ _ROLES = {
 }
 
 
-def spoken(one: Spoken, names: dict[str, str] | None = None) -> Message:
+def spoken(one: Spoken, names: Names | None = None) -> Message:
     """A chat message. Beside tool calls an empty text is no text."""
     calls = tuple(_call(call) for call in parts(one.tool_calls, _Call))
     text = text_of(one.content)
@@ -159,7 +169,7 @@ def spoken(one: Spoken, names: dict[str, str] | None = None) -> Message:
     role = _ROLES.get(one.role or "", "user")
     own = role == "assistant"
     reasoning = (text_of(one.reasoning_content) or text_of(one.reasoning)) if own else None
-    known = (names or {}).get(one.tool_call_id or "")
+    known = None if names is None else names.get(one.tool_call_id or "")
     return Message(
         role,
         None if own and not text else text,

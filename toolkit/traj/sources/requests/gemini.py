@@ -6,6 +6,8 @@ that the same call has the same id in every later prompt.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
+
 from msgspec import Raw, Struct
 
 from traj.events import Attachment, Message, Sampling, ToolCall, Usage
@@ -100,23 +102,37 @@ class _Output(Struct):
 
 
 class Calls:
-    """The calls of one conversation so far: they count its ids."""
+    """The calls of one conversation so far: they count its ids. Of those before, their number is
+    enough, and `earlier`, which gives the id of each."""
 
-    def __init__(self) -> None:
-        self.asked: list[tuple[str, str]] = []  # id and name
-        self.told = 0
+    def __init__(
+        self, before: int = 0, told: int = 0, earlier: Callable[[int], str] | None = None
+    ) -> None:
+        self._before, self._earlier = before, earlier
+        self.own: list[str] = []  # ids of those that came since
+        self.told = told
+
+    @property
+    def asked(self) -> int:
+        """How many there are."""
+        return self._before + len(self.own)
 
     def ask(self, call: _Call) -> ToolCall:
+        """A call that has come."""
         name = call.name or ""
-        made = ToolCall(call.id or f"{name}-{len(self.asked)}", name, arguments(call.args))
-        self.asked.append((made.id, name))
+        made = ToolCall(call.id or f"{name}-{self.asked}", name, arguments(call.args))
+        self.own.append(made.id)
         return made
 
     def answer(self, result: _Result) -> str:
         """The id of the call that a result is of: results come in the order of their calls."""
         found = result.id
-        if found is None and self.told < len(self.asked):
-            found = self.asked[self.told][0]
+        if found is None and self.told < self.asked:
+            place = self.told - self._before
+            if place >= 0:
+                found = self.own[place]
+            elif self._earlier is not None:
+                found = self._earlier(self.told)
         self.told += 1
         return found or ""
 
@@ -148,10 +164,17 @@ def calls_of(body: bytes) -> Calls:
 def conversation(raw: Raw | bytes) -> tuple[list[Message], Calls]:
     """The messages of a list of contents, and their calls."""
     calls = Calls()
+    return told(parts(raw, Raw), calls), calls
+
+
+def told(items: Iterable[Raw | bytes], calls: Calls) -> list[Message]:
+    """Items of a list of contents as messages; those of another shape are left out."""
     found: list[Message] = []
-    for content in parts(raw, Content):
-        found += _messages(content, calls)
-    return found, calls
+    for item in items:
+        content = fit(item, Content)
+        if content is not None:
+            found += _messages(content, calls)
+    return found
 
 
 def _messages(content: Content, calls: Calls) -> list[Message]:

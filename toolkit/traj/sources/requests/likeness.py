@@ -8,20 +8,25 @@ from functools import lru_cache
 import orjson
 
 from traj.events import Message
-from traj.sources.requests.spoken import Exchange
+from traj.sources.requests.spoken import Exchange, opening
 
 Front = tuple[object, object]  # tools; system prompt, wherever it stands
 
 
+def opening_of(exchange: Exchange) -> tuple[Message, ...]:
+    """The first messages of the prompt, as far as anyone looks at them."""
+    return opening(exchange.asked.before, exchange.asked.messages)
+
+
 def systems(exchange: Exchange) -> int:
     """How many messages of the prompt are instructions, before anything was said."""
-    messages = exchange.asked.messages
+    messages = opening_of(exchange)
     return next((i for i, one in enumerate(messages) if one.role != "system"), len(messages))
 
 
 def front_of(exchange: Exchange) -> Front:
     asked = exchange.asked
-    instructions = [message.content for message in asked.messages[: systems(exchange)]]
+    instructions = [message.content for message in opening_of(exchange)[: systems(exchange)]]
     return asked.tools, (asked.system, *instructions)
 
 

@@ -40,6 +40,10 @@ class Text(Struct):
     text: str | None = None
 
 
+class _Effort(Struct):
+    effort: str | None = None
+
+
 def fit(raw: Raw | bytes, kind: type[T]) -> T | None:
     """The value, or None where it is absent, null, or of another shape."""
     if not bytes(raw):
@@ -82,6 +86,12 @@ def json_text(raw: Raw | bytes) -> str | None:
     """JSON text of a list or object that is not empty."""
     text = bytes(raw).decode("utf-8", "replace").strip()
     return None if text in ("", "null", "[]", "{}") else text
+
+
+def effort_of(raw: Raw | bytes) -> str | None:
+    """How hard a model is told to think, of an object that says so."""
+    found = fit(raw, _Effort)
+    return found.effort if found is not None else None
 
 
 def stop(reason: str | None) -> str | None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from msgspec import Raw, Struct
 
 from traj.events import Attachment, Message, Sampling, ToolCall, Usage
@@ -10,6 +12,7 @@ from traj.sources.requests.pieces import (
     NOTHING,
     Text,
     arguments,
+    effort_of,
     fit,
     joined,
     json_text,
@@ -18,7 +21,7 @@ from traj.sources.requests.pieces import (
     stop,
     text_of,
 )
-from traj.sources.requests.spoken import MEANINGS, RESPONSES, Answered, Asked
+from traj.sources.requests.spoken import MEANINGS, RESPONSES, Answered, Asked, Names
 
 _CALLS = {
     "function_call": "",
@@ -54,10 +57,6 @@ class _Image(Struct):
     type: str | None = None
     image_url: str | None = None
     file_data: str | None = None
-
-
-class _Reasoning(Struct):
-    effort: str | None = None
 
 
 class _Request(Struct):
@@ -115,7 +114,6 @@ def asked(body: bytes) -> Asked | None:
         return None
     text = fit(request.input, str)
     found = [] if text is not None else parts(request.input, Item)
-    reasoning = fit(request.reasoning, _Reasoning)
     return Asked(
         RESPONSES,
         request.model,
@@ -126,7 +124,7 @@ def asked(body: bytes) -> Asked | None:
             request.max_output_tokens,
             request.temperature,
             request.top_p,
-            reasoning.effort if reasoning else None,
+            effort_of(request.reasoning),
             request.stream,
         ),
         request.previous_response_id,
@@ -136,33 +134,38 @@ def asked(body: bytes) -> Asked | None:
 
 def messages(items: list[Item]) -> list[Message]:
     """Items as messages: those that the model made in a row are one answer."""
-    found: list[Message] = []
     answer: list[Item] = []
-    names: dict[str, str] = {}
+    found = told(items, {}, answer)
+    return [*found, said(answer)] if answer else found
+
+
+def told(items: Iterable[Item], names: Names, answer: list[Item]) -> list[Message]:
+    """Items as messages. `answer` holds the items of an answer that has begun, before and after:
+    more of it may follow. Calls are added to `names`."""
+    found: list[Message] = []
     for item in items:
         if item.type in _SUMMARIES:  # stands for what was said before it: no part of an answer
             if answer:
                 found.append(said(answer))
-                answer = []
+                answer.clear()
             found.append(said([item]))
             continue
         if item.role == "assistant" or item.type in _HIDDEN or item.type in _CALLS:
             answer.append(item)
             if item.call_id is not None:
-                names[item.call_id] = item.name or _CALLS.get(item.type or "", "")
+                name = item.name or _CALLS.get(item.type or "", "")
+                names.update([(item.call_id, name)])
             continue
         if answer:
             found.append(said(answer))
-            answer = []
+            answer.clear()
         message = _told(item, names)
         if message is not None:
             found.append(message)
-    if answer:
-        found.append(said(answer))
     return found
 
 
-def _told(item: Item, names: dict[str, str]) -> Message | None:
+def _told(item: Item, names: Names) -> Message | None:
     """What the agent says: a message, or a tool's output."""
     if item.role is not None:
         role = "system" if item.role == "developer" else item.role

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from types import MappingProxyType
+from typing import Protocol
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -51,9 +52,49 @@ def proper(message: Message, role: str | None = None) -> Message:
     )
 
 
+class Names(Protocol):
+    """Names of calls by their ids, as far as a prompt has been read."""
+
+    def get(self, call: str, /) -> str | None:
+        """A call's name, None where it is not known."""
+
+    def update(self, calls: Iterable[tuple[str, str]], /) -> None:
+        """Adds ids and names; later ones count."""
+
+
+class Prompt:
+    """The beginning of a prompt, which other prompts may share: what came before, and messages."""
+
+    __slots__ = ("before", "messages", "opening", "reasoned")
+
+    def __init__(self, before: Prompt | None, messages: tuple[Message, ...]) -> None:
+        self.before, self.messages = before, messages
+        self.opening = opening(before, messages)
+        self.reasoned = reasoned(before, messages)
+
+
+_OPENING = 4  # messages that are always looked at
+
+
+def opening(before: Prompt | None, messages: tuple[Message, ...]) -> tuple[Message, ...]:
+    """The first messages of a prompt: all instructions that it begins with, and four or more."""
+    if before is None:
+        return messages
+    known = before.opening
+    if len(known) >= _OPENING and any(one.role != "system" for one in known):
+        return known
+    return known + messages
+
+
+def reasoned(before: Prompt | None, messages: tuple[Message, ...]) -> bool:
+    """Whether a prompt brings earlier answers' reasoning."""
+    return (before is not None and before.reasoned) or any(one.reasoning for one in messages)
+
+
 class Asked(Struct, frozen=True):
     """A request's body. `messages` are what was sent, in its order; a system prompt that the API
-    has a place of its own for is `system`."""
+    has a place of its own for is `system`. Where prompts of a log share their beginnings as
+    objects, `before` is it, and `messages` what is behind it."""
 
     api: str = "unknown"
     model: str | None = None
@@ -63,6 +104,7 @@ class Asked(Struct, frozen=True):
     sampling: Sampling | None = None
     follows: str | None = None  # id of the response whose conversation this goes on with
     encrypted: bool = False  # it brings earlier reasoning in a form that cannot be read
+    before: Prompt | None = None
 
 
 class Answered(Struct, frozen=True):

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterable
 
 
 class Tree:
-    """All prompts. A node is a message behind other messages, and knows where its text stands."""
+    """All prompts. A node is a message behind other messages, and knows where its text stands;
+    below zero are the roots, where nothing was said yet."""
 
     def __init__(self) -> None:
         self._children: dict[tuple[int, Hashable], int] = {}
         self._roots: dict[str | None, int] = {}
         self._parents: list[int] = []
+        self._depths: list[int] = []
+        self._firsts: list[int] = []  # where a node's unbroken run of places begins
         self.places: list[tuple[int, int]] = []  # chain, number of the message in it
 
     def root(self, thread: str | None) -> int:
@@ -19,29 +22,47 @@ class Tree:
             self._roots[thread] = -1 - len(self._roots)
         return self._roots[thread]
 
-    def walk(self, node: int, keys: Sequence[Hashable]) -> list[int]:
-        """The nodes of as many messages as are known behind a node."""
-        found: list[int] = []
+    def child(self, node: int, key: Hashable) -> int | None:
+        """The node of a message behind another, where it is known."""
+        return self._children.get((node, key))
+
+    def walk(self, node: int, keys: Iterable[Hashable]) -> tuple[int, int]:
+        """The last node of as many messages as are known behind a node, and their number."""
+        count = 0
         for key in keys:
             child = self._children.get((node, key))
             if child is None:
                 break
-            found.append(child)
             node = child
-        return found
+            count += 1
+        return node, count
 
     def grow(self, node: int, key: Hashable, place: tuple[int, int]) -> int:
         """The node of a message behind another, made where it is new."""
         found = self._children.setdefault((node, key), len(self.places))
         if found == len(self.places):
+            chain, number = place
+            goes_on = node >= 0 and self.places[node] == (chain, number - 1)
             self.places.append(place)
             self._parents.append(node)
+            self._depths.append(self.depth(node) + 1)
+            self._firsts.append(self._firsts[node] if goes_on else found)
         return found
 
-    def path(self, node: int) -> list[int]:
-        """The nodes from the beginning to this one."""
-        found: list[int] = []
+    def parent(self, node: int) -> int:
+        """The node before; a root is its own."""
+        return self._parents[node] if node >= 0 else node
+
+    def depth(self, node: int) -> int:
+        """How many messages there are from the beginning to this one."""
+        return self._depths[node] if node >= 0 else 0
+
+    def ranges(self, node: int) -> tuple[tuple[int, int, int], ...]:
+        """Where the messages up to a node stand: chains, first numbers, and ends."""
+        found: list[tuple[int, int, int]] = []
         while node >= 0:
-            found.append(node)
-            node = self._parents[node]
-        return found[::-1]
+            first = self._firsts[node]
+            chain, number = self.places[first]
+            found.append((chain, number, self.places[node][1] + 1))
+            node = self._parents[first]
+        return tuple(found[::-1])
