@@ -277,8 +277,8 @@ def test_a_real_engine_of_known_capacity_is_found(sample: Dataset, monkeypatch) 
     """Over HTTP: an engine that refuses what goes beyond three requests at once carries three
     agents that never pause."""
     monkeypatch.setattr(mock_engine, "PER_TOKEN_S", 0)
-    monkeypatch.setattr("traj.replay.run.MAX_LATE_US", 10**9)  # whatever else this machine does
-    monkeypatch.setattr("traj.replay.run.MAX_CPU_SHARE", 10**9)
+    monkeypatch.setattr("traj.replay.health.MAX_LATE_US", 10**9)  # whatever else this machine does
+    monkeypatch.setattr("traj.replay.health.MAX_CPU_SHARE", 10**9)
     app, peak = _crowded(3)
     served = Served(app)
     load = LoadOptions(prefix="aa", tool_time="none", user_time="none", sample=3)
@@ -314,7 +314,7 @@ def test_a_phase_that_the_client_bound_is_shown_and_passes_nothing(
     """An engine that meets the tier, behind a harness with no time left: each phase says so, and
     no capacity comes of it."""
     monkeypatch.setattr(mock_engine, "PER_TOKEN_S", 0)
-    monkeypatch.setattr("traj.replay.run.MAX_CPU_SHARE", -1.0)
+    monkeypatch.setattr("traj.replay.health.MAX_CPU_SHARE", -1.0)
     served = Served(mock_engine.Engine().app())
     load = LoadOptions(prefix="aa", tool_time="none", user_time="none", sample=1)
     procedure = Procedure(

@@ -402,8 +402,8 @@ def test_time_ends_a_run(small: Dataset, engine) -> None:
 def test_a_harness_that_was_late_says_so() -> None:
     """The run is stamped invalid where requests went out late, the loop woke late, or a process
     had no time left; each by name."""
+    from traj.replay.health import reasons
     from traj.replay.results import Client, percentiles
-    from traj.replay.run import reasons
 
     soon = percentiles(pl.Series([0, 100, 900]))
     late = percentiles(pl.Series([0, 100, 90_000]))

@@ -39,6 +39,10 @@ def replay(
         float, typer.Option(help="Seconds without a byte after which a request has failed.")
     ] = 600.0,
     processes: Annotated[int, typer.Option(help="Client processes.")] = 1,
+    workers: Annotated[
+        int | None,
+        typer.Option(help="Client processes on the machines of a Ray cluster (RAY_ADDRESS)."),
+    ] = None,
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="Keep the run in this new folder.")
     ] = None,
@@ -78,7 +82,8 @@ def replay(
         duration_s=duration,
         ramp_s=ramp,
         timeout_s=timeout,
-        processes=processes,
+        processes=processes if workers is None else workers,
+        on_ray=workers is not None,
         load=LoadOptions(
             split=split,
             sample=sample,

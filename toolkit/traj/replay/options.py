@@ -36,6 +36,7 @@ class ReplayOptions:
     ramp_s: float = 0.0  # agents begin one after another within this
     timeout_s: float = 600.0  # without a byte from the engine
     processes: int = 1
+    on_ray: bool = False  # they are placed on the machines of a Ray cluster
     api_key: str | None = field(default=None, repr=False)
     load: LoadOptions = field(default_factory=LoadOptions)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter, deque
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -48,6 +49,20 @@ class State:
         under_way = self.sent - self.failed - self.cancelled
         enough = HOPELESS if not under_way else HOPELESS + 10 * self.active
         return not self.answered and self.failed >= enough
+
+
+def summed(states: Iterable[State]) -> State:
+    """What several processes have done together."""
+    found = State()
+    for state in states:
+        found.active += state.active
+        found.sent += state.sent
+        found.answered += state.answered
+        found.failed += state.failed
+        found.failed_by.update(state.failed_by)
+        found.recent.extend(state.recent)
+        found.first_error = found.first_error or state.first_error
+    return found
 
 
 class Player:

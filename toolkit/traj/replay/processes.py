@@ -11,14 +11,15 @@ from typing import TYPE_CHECKING
 
 from traj.errors import TrajError
 from traj.replay.outcome import now_us
-from traj.replay.player import State
+from traj.replay.part import Part
+from traj.replay.player import State, summed
 
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection
 
     from traj.dataset import Dataset
     from traj.replay.options import ReplayOptions
-    from traj.replay.run import Part, Progress
+    from traj.replay.run import Progress
 
 _HEAD_START_US = 300_000
 
@@ -75,23 +76,10 @@ def _gather(pipes: list[Connection], progress: Progress | None) -> list[Part]:
             elif isinstance(found, State):
                 states[number] = found
                 if progress is not None:
-                    progress(_sum(states))
+                    progress(summed(states.values()))
             else:
                 parts[number] = found
     return [parts[number] for number in range(len(pipes))]
-
-
-def _sum(states: dict[int, State]) -> State:
-    found = State()
-    for state in states.values():
-        found.active += state.active
-        found.sent += state.sent
-        found.answered += state.answered
-        found.failed += state.failed
-        found.failed_by.update(state.failed_by)
-        found.recent.extend(state.recent)
-        found.first_error = found.first_error or state.first_error
-    return found
 
 
 def _work(path: Path, options: ReplayOptions, first: int, pipe: Connection) -> None:

@@ -6,6 +6,7 @@ A run is a folder: requests.parquet (schema/v1/requests.toml) and run.json.
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -91,15 +92,19 @@ class Requests:
 _TIMES = ("due_us", "sent_us", "first_token_us", "last_token_us", "end_us")
 
 
-def frame(rows: list[tuple[Any, ...]], start_us: int) -> pl.DataFrame:
-    """The rows in the order of plays and turns, times from the start of the run."""
+def frame(parts: Iterable[tuple[int, list[tuple[Any, ...]]]]) -> pl.DataFrame:
+    """The rows of all parts in the order of plays and turns. Before each part's stands what its
+    times need to be from the start of the run."""
     import polars as pl
 
     columns = schema.arrow("requests").empty_table()
     known = pl.from_arrow(columns)
     assert isinstance(known, pl.DataFrame)
-    found = pl.DataFrame(rows, schema=known.schema, orient="row")
-    return found.with_columns(pl.col(*_TIMES) - start_us).sort("place", "turn")
+    found = []
+    for shift_us, rows in parts:
+        part = pl.DataFrame(rows, schema=known.schema, orient="row")
+        found.append(part.with_columns(pl.col(*_TIMES) + shift_us))
+    return pl.concat(found).sort("place", "turn")
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +115,7 @@ class Client:
     loop_lag_us: dict[str, int | None]  # the event loop woke later than asked, percentiles
     cpu_share: float  # of one core, of the busiest process
     processes: int
+    clock_error_us: int | None = None  # between machines, at most; null on one
 
 
 @dataclass(frozen=True, slots=True)

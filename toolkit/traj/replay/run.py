@@ -12,9 +12,9 @@ import hashlib
 import platform
 import resource
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
@@ -23,41 +23,23 @@ from traj.errors import TrajError
 from traj.replay.apis import open_api
 from traj.replay.client import Client
 from traj.replay.feed import Feed
+from traj.replay.health import health, reasons
 from traj.replay.lag import LoopLag
 from traj.replay.outcome import now_us
+from traj.replay.part import Part
 from traj.replay.player import Player, State
-from traj.replay.results import Client as ClientHealth
-from traj.replay.results import Requests, Run, frame, percentiles
+from traj.replay.results import Requests, Run, frame
 from traj.version import __version__
 from traj.workload.load import Load
 
 if TYPE_CHECKING:
-    import polars as pl
-
     from traj.build.tokens import Tokenizer
     from traj.dataset import Dataset
     from traj.replay.options import ReplayOptions, Steady
 
 HEAD_START_US = 200_000  # between readiness and the first request
-MAX_LATE_US = 10_000  # at the 99th percentile; later, and it was the client that was measured
-MAX_CPU_SHARE = 0.95  # of one core, of the busiest process
 
 Progress = Callable[[State], None]
-
-
-@dataclass(frozen=True, slots=True)
-class Part:
-    """What one process brings back."""
-
-    rows: list[tuple[Any, ...]]
-    start_us: int
-    end_us: int
-    lags_us: list[int]
-    cpu_share: float
-    played: int
-    first_error: str | None
-    hopeless: bool
-    interrupted: bool
 
 
 def replay(dataset: Dataset, options: ReplayOptions, progress: Progress | None = None) -> Run:
@@ -67,7 +49,12 @@ def replay(dataset: Dataset, options: ReplayOptions, progress: Progress | None =
     at all. An interrupt (SIGINT, SIGTERM) ends it with what was measured.
     """
     began = datetime.now(UTC)
-    if options.processes == 1:
+    lost: list[str] = []
+    if options.on_ray:
+        from traj.replay.workers import spread
+
+        parts, lost = spread(dataset, options, progress)
+    elif options.processes == 1:
         parts = [drive(dataset, options, 0, progress)]
     else:
         from traj.replay.processes import together
@@ -76,7 +63,7 @@ def replay(dataset: Dataset, options: ReplayOptions, progress: Progress | None =
     hopeless = [part for part in parts if part.hopeless]
     if len(hopeless) == len(parts):
         raise TrajError(f"{options.url}: answered nothing: {hopeless[0].first_error}")
-    return _run(dataset, options, parts, began)
+    return _run(dataset, options, parts, lost, began)
 
 
 def drive(
@@ -232,11 +219,17 @@ def _cpu_s() -> float:
     return used.ru_utime + used.ru_stime
 
 
-def _run(dataset: Dataset, options: ReplayOptions, parts: list[Part], began: datetime) -> Run:
-    start_us = min(part.start_us for part in parts)
-    rows = frame([row for part in parts for row in part.rows], start_us)
-    client = _health(rows, parts)
-    found = tuple(reasons(client))
+def _run(
+    dataset: Dataset,
+    options: ReplayOptions,
+    parts: list[Part],
+    lost: Sequence[str],
+    began: datetime,
+) -> Run:
+    start_us = min(part.start_us + part.clock_offset_us for part in parts)
+    rows = frame((part.clock_offset_us - start_us, part.rows) for part in parts)
+    client = health(rows, parts)
+    found = (*lost, *reasons(client))
     return Run(
         requests=rows,
         options=_plain(options),
@@ -252,42 +245,13 @@ def _run(dataset: Dataset, options: ReplayOptions, parts: list[Part], began: dat
             "system": platform.platform(),
         },
         started_at=began.isoformat(timespec="milliseconds"),
-        duration_us=max(part.end_us for part in parts) - start_us,
+        duration_us=max(part.end_us + part.clock_offset_us for part in parts) - start_us,
         client=client,
         played=sum(part.played for part in parts),
         valid=not found,
         reasons=found,
         interrupted=any(part.interrupted for part in parts),
     )
-
-
-def _health(rows: pl.DataFrame, parts: list[Part]) -> ClientHealth:
-    import polars as pl
-
-    # What went twice was late for the engine's sake.
-    late = rows.filter(pl.col("retries") == 0)
-    lags = pl.Series([lag for part in parts for lag in part.lags_us], dtype=pl.Int64)
-    return ClientHealth(
-        schedule_error_us=percentiles(late["sent_us"] - late["due_us"]),
-        loop_lag_us=percentiles(lags),
-        cpu_share=round(max(part.cpu_share for part in parts), 3),
-        processes=len(parts),
-    )
-
-
-def reasons(client: ClientHealth) -> list[str]:
-    """Why the harness itself may have been what was measured."""
-    found = []
-    for name, spread in (
-        ("requests were sent", client.schedule_error_us),
-        ("the event loop woke", client.loop_lag_us),
-    ):
-        late_us = spread["p99"]
-        if late_us is not None and late_us > MAX_LATE_US:
-            found.append(f"{name} {late_us / 1e3:.1f} ms late at the 99th percentile")
-    if client.cpu_share > MAX_CPU_SHARE:
-        found.append(f"a client process used {client.cpu_share:.0%} of a core: add --processes")
-    return found
 
 
 def _plain(options: ReplayOptions) -> dict[str, Any]:
