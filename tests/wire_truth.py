@@ -30,6 +30,17 @@ class Exchange:
     answer: Json  # of the last event that has figures, or the whole body
     chunks: list[str]
 
+    def timings(self) -> Json:
+        """What llama.cpp says of its work on the request."""
+        found: Json = {}
+        text = "".join(self.chunks)
+        events = [text] if text.startswith("{") else text.splitlines()
+        for event in events:
+            told = event.removeprefix("data:").strip()
+            if told.startswith("{"):
+                found = json.loads(told).get("timings") or found
+        return found
+
     @property
     def api(self) -> str:
         path = self.path.partition("?")[0]
