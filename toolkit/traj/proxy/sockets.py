@@ -111,7 +111,8 @@ async def _pass_frames(
         for way in ways:
             way.cancel()
         ends = await asyncio.gather(*ways, return_exceptions=True)
-    side, close = next(end for end in ends if isinstance(end, tuple))
+    gone = "agent" if request.transport is None else "upstream"  # where passing on failed
+    side, close = next((end for end in ends if isinstance(end, tuple)), (gone, None))
     said.cut(side)
     if close is not None:
         code, reason = close
