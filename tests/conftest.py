@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from traj.dataset import Dataset
 from traj.pipeline import record
@@ -12,6 +14,12 @@ from traj.pipeline import record
 ROOT = Path(__file__).resolve().parent.parent
 SAMPLES = ROOT / "sample_data"
 SHARED = ROOT.parent / "shared"
+
+# Examples follow from the tests themselves: a run says the same twice. New ones are looked for by
+# HYPOTHESIS_PROFILE=explore pytest, and by make fuzz.
+settings.register_profile("repeatable", derandomize=True)
+settings.register_profile("explore", derandomize=False)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "repeatable"))
 
 
 @pytest.fixture(scope="session")

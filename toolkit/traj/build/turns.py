@@ -116,7 +116,7 @@ def turns(
                 "user_us": user,
                 "clock": request.clock,
                 "api": turn.api,
-                "model": turn.model,
+                "model": turn.model or None,
                 "response_id": turn.response_id,
                 "system_id": system[0] if system else None,
                 "tools_id": tools[0] if tools else None,
