@@ -153,7 +153,7 @@ async def _agent(
     free_us = started_us + round(options.ramp_s * 1e6 * agent / options.agents)
     await asyncio.sleep(max(0.0, (free_us - now_us()) / 1e6))
     if not options.ramp_s:
-        free_us = now_us()  # all at once is one after another
+        free_us = max(free_us, now_us())  # all at once is one after another; timers may be early
     state.active += 1
     if state.active == len(range(options.agents)[agent % options.processes :: options.processes]):
         state.all_active_us = now_us()
