@@ -250,6 +250,8 @@ class Plant:
 
 
 USED = {"usage_source": "reported", "input_tokens": 9, "output_tokens": 9}
+LOGGED = tuple(one.name for one in schema.table("turns").column("logged_usage").fields)
+WHOLE = dict.fromkeys(LOGGED, 0)
 LATE = {"start_us": 70_000, "clock": "derived", "delay_us": 0}
 TOOL = {"start_us": 5, "end_us": 9, "clock": "logged"}
 SPLITS = {"unsplit": {"turns": 99}}
@@ -434,6 +436,21 @@ PLANTED = (
         for name in (one.name for one in schema.table("trajectories").column("totals").fields)
     ),
     Plant("totals", "0 for null", put("trajectories", "two", None, totals={"cached_tokens": 0})),
+    *(
+        Plant(
+            "logged_usage_agrees",
+            name,
+            put("turns", "one", 10, logged_usage=dict.fromkeys(LOGGED) | {name: 10**6}, **WHOLE),
+            severity="finding",
+        )
+        for name in LOGGED
+    ),
+    Plant(
+        "all_on_the_wire",
+        "lost",
+        put("trajectories", "one", None, losses=[{"kind": "not_on_the_wire", "count": 2}]),
+        severity="finding",
+    ),
     Plant("message_hashes", "other", put("messages", "one", 5, sha256="0" * 64)),
     Plant("message_hashes", "changed text", call_field("one", 3, arguments="{ }")),
     Plant("content_hashes", "other", put("trajectories", "one", None, content_sha256="0" * 64)),

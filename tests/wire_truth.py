@@ -29,6 +29,8 @@ class Exchange:
     status: int
     answer: Json  # of the last event that has figures, or the whole body
     chunks: list[str]
+    sent_s: float  # since the model began to listen, where it says so
+    took_s: float
 
     def timings(self) -> Json:
         """What llama.cpp says of its work on the request."""
@@ -68,7 +70,13 @@ def exchanges(folder: Path) -> list[Exchange]:
         headers = told.get("req_headers", told.get("headers"))
         chunks = [text for _, text in told.get("resp_chunks", [])]
         answer = told.get("answer") or _answer(chunks)
-        found.append(Exchange(told["path"], dict(headers), body, told["status"], answer, chunks))
+        times = (
+            told.get("t_rel", 0.0),
+            max((at for at, _ in told.get("resp_chunks", [])), default=0.0),
+        )
+        found.append(
+            Exchange(told["path"], dict(headers), body, told["status"], answer, chunks, *times)
+        )
     return found
 
 

@@ -97,6 +97,7 @@ class Turn(Struct, frozen=True):
     sampling: Sampling | None = None
     file: int = 0
     line: int | None = None
+    logged_usage: Usage | None = None  # what the agent's own log says, beside the wire's figures
 
 
 class Rebase(Struct, frozen=True):

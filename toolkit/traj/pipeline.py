@@ -1,7 +1,7 @@
 """Sessions to dataset, on one screen: find, read, build, merge, commit.
 
 find the sessions      traj.sources        what lies in the given places
-leave what is known    _changed            same bytes as last time, or a shorter copy
+leave what is known    traj.dataset.held   same bytes as last time, or a shorter copy
 read, scrub and build  traj.workers        a session at a time, here or in worker processes
 merge into shards      traj.dataset.write  in the order of ids, old rows beside new
 settle copies          _Merge._claim       a turn that two sessions hold is counted in one
@@ -25,6 +25,7 @@ from traj.build.trajectory import trajectory_id
 from traj.dataset import MANIFEST, Dataset, Manifest
 from traj.dataset import write as writing
 from traj.dataset.fingerprint import by_split
+from traj.dataset.held import Held
 from traj.errors import SourceError, UsageError
 from traj.sources import Found, SessionFiles, find
 from traj.version import __version__
@@ -41,6 +42,8 @@ class Report:
     recorded: int = 0
     unchanged: int = 0
     kept_longer: int = 0  # sessions of which the dataset already holds more
+    joined: int = 0  # live sessions with the agent's own log
+    disagreements: int = 0  # requests of these of which the log and the wire say different things
     turns: int = 0
     messages: int = 0
     tool_calls: int = 0
@@ -62,6 +65,7 @@ def record(
     *,
     source_format: str | None = None,
     tokenizer: str = DEFAULT,
+    join: bool = True,
     scrub: bool = False,
     rules: Path | None = None,
     jobs: int = 1,
@@ -69,6 +73,7 @@ def record(
 ) -> Report:
     """Records the sessions in `places` into the dataset `out`, adding what is new or grew.
 
+    With `join` a live recording and the agent's own log of it are one trajectory.
     With `scrub` secrets and personal data are replaced before anything is written, by the
     package's rules and a team's own (`rules`, see traj.scrub). Raises UsageError where there is no
     session, or the dataset was counted with another tokenizer or scrubbed by other rules;
@@ -79,7 +84,8 @@ def record(
         raise UsageError(f"{rules}: rules are for scrubbing: leave --no-scrub out")
     means = Means.of(How(__version__, tokenizer, scrub, rules))
     with _without_gc():
-        return _record(find(places, source_format), places, out, means, jobs, progress)
+        found = find(places, source_format, join=join)
+        return _record(found, places, out, means, jobs, progress, join=join)
 
 
 def _record(
@@ -89,6 +95,8 @@ def _record(
     means: Means,
     jobs: int,
     progress: Progress | None,
+    *,
+    join: bool,
 ) -> Report:
     report = Report(scrubbed=means.scrubbed)
     named = {path for path in places if not path.is_dir()}
@@ -100,12 +108,15 @@ def _record(
     with writing.locked(out):
         old = _old(out, means)
         sessions = {trajectory_id(s.format, s.session_id): s for s in found.sessions}
-        todo = _changed(Dataset(out, old), dict(sorted(sessions.items())), report)
-        if todo or not (out / MANIFEST).exists():
-            known = Dataset(out, old).table("trajectories", ["trajectory_id"])
-            ids = {*known.column(0).to_pylist(), *todo}
+        held = Held(Dataset(out, old))
+        todo = held.changed(dict(sorted(sessions.items())), join=join)
+        report.unchanged, report.kept_longer = held.unchanged, held.kept_longer
+        logs = (log for session in found.sessions for log in session.logs)
+        joined = held.ids & {trajectory_id(log.format, log.session_id) for log in logs}
+        if todo or joined or not (out / MANIFEST).exists():
+            ids = {*held.ids, *todo} - joined
             shards = writing.shards_for(len(ids))
-            merge = _Merge(out, shards, means, jobs, progress)
+            merge = _Merge(out, shards, means, jobs, progress, joined)
             manifest = merge.run(old, todo)
             merge.describe(report, todo)
             splits = by_split(Dataset(out, manifest))
@@ -152,51 +163,30 @@ def _old(out: Path, means: Means) -> Manifest:
     return replace(manifest, tool_version=__version__)
 
 
-def _changed(
-    dataset: Dataset, sessions: dict[str, SessionFiles], report: Report
-) -> dict[str, SessionFiles]:
-    """The sessions that the dataset does not hold as they are now."""
-    rows = dataset.table("trajectories", ["trajectory_id", "source"]).to_pylist()
-    known = {row["trajectory_id"]: row["source"]["files"] for row in rows}
-    todo: dict[str, SessionFiles] = {}
-    for name, session in sessions.items():
-        files = known.get(name)
-        if files is None:
-            todo[name] = session
-            continue
-        size = session.bytes
-        before = sum(file["bytes"] for file in files)
-        if size < before:
-            report.kept_longer += 1
-        elif size == before and _same(session, files):
-            report.unchanged += 1
-        else:
-            todo[name] = session
-    return todo
-
-
-def _same(session: SessionFiles, files: Sequence[dict[str, object]]) -> bool:
-    hashes = sorted(file.sha256 for file in session.measured())
-    return hashes == sorted(str(file["sha256"]) for file in files)
-
-
 class _Merge:
     """Reads, builds and merges sessions, twice where some of them copy others."""
 
     def __init__(
-        self, out: Path, shards: int, means: Means, jobs: int, progress: Progress | None
+        self,
+        out: Path,
+        shards: int,
+        means: Means,
+        jobs: int,
+        progress: Progress | None,
+        joined: frozenset[str],
     ) -> None:
         self.out, self.shards, self.means, self.jobs = out, shards, means, jobs
         self.progress = progress
+        self.joined = joined  # trajectories of logs that are part of others now
         self.owners: dict[AnswerKey, Rank] = {}
         self.copies: dict[str, set[AnswerKey]] = {}  # trajectory: answers that are not its own
-        self.done: dict[str, tuple[dict[str, int], dict[str, int], int]] = {}
+        self.done: dict[str, tuple[dict[str, int], dict[str, int], int, int]] = {}
         self.problems: dict[str, str] = {}  # trajectory: why it could not be read
 
     def run(self, old: Manifest, todo: dict[str, SessionFiles]) -> Manifest:
         """The merged dataset's manifest, not committed yet."""
         for trajectory, answer in self._answers(old):
-            if trajectory not in todo:
+            if trajectory not in todo and trajectory not in self.joined:
                 self.owners[answer] = (0, 0, trajectory)
         manifest = self._pass(old, todo, {})
         while self.copies:
@@ -207,8 +197,10 @@ class _Merge:
     def describe(self, report: Report, sessions: dict[str, SessionFiles]) -> None:
         """Adds what was recorded to the report."""
         losses: Tally[str] = Tally()
-        for rows, lost, size in self.done.values():
+        for name, (rows, lost, size, differing) in self.done.items():
             report.recorded += 1
+            report.joined += bool(sessions[name].logs)
+            report.disagreements += differing
             report.turns += rows["turns"]
             report.messages += rows["messages"]
             report.tool_calls += rows["tool_calls"]
@@ -233,7 +225,9 @@ class _Merge:
     def _pass(
         self, old: Manifest, todo: dict[str, SessionFiles], copies: dict[str, set[AnswerKey]]
     ) -> Manifest:
-        return writing.update(self.out, old, self.shards, self._built(todo, copies), set(todo))
+        return writing.update(
+            self.out, old, self.shards, self._built(todo, copies), {*todo, *self.joined}
+        )
 
     def _built(
         self, todo: dict[str, SessionFiles], copies: dict[str, set[AnswerKey]]
@@ -254,7 +248,7 @@ class _Merge:
                 self.problems[name] = str(mine)
                 continue
             rows = {table: len(columns) for table, columns in mine.tables.items()}
-            self.done[name] = (rows, mine.losses, sizes[name])
+            self.done[name] = (rows, mine.losses, sizes[name], mine.disagreements)
             self._claim(mine)
             yield mine
 

@@ -18,7 +18,7 @@ from traj.build.rows import Columns
 from traj.build.tokens import Counter
 from traj.build.tool_timing import tool_calls
 from traj.build.trajectory import trajectory, trajectory_id
-from traj.build.turns import Prompt, turns
+from traj.build.turns import Prompt, disagrees, turns
 from traj.events import Session, Turn
 
 # What tells an answer from all others: the provider's id, and when it ended (epoch microseconds).
@@ -37,6 +37,7 @@ class Built:
     answers: tuple[AnswerKey, ...]
     end_us: int  # when its last turn ended; tells an original from its later forks
     losses: dict[str, int]
+    disagreements: int = 0  # turns of which the agent's own log gives other figures
 
 
 def build(
@@ -100,6 +101,7 @@ def build(
         ),
         end_us=max((r.turn.end_us or 0 for r in ordered), default=0),
         losses=dict(sorted(session.losses.items())),
+        disagreements=sum(disagrees(request.turn) for request in ordered),
     )
 
 

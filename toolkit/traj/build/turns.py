@@ -10,10 +10,14 @@ from traj.build.lanes import Request, since
 from traj.build.messages import Messages
 from traj.build.rows import Columns
 from traj.build.tool_timing import spans, split_delay
-from traj.events import Sampling, Session
+from traj.events import Sampling, Session, Turn, Usage
 
 Prompt = tuple[str, int]  # prompt_id and tokens
 Key = tuple[int, int]  # lane, order in it
+FIGURES = (
+    *("input_tokens", "cached_tokens", "cache_write_tokens"),
+    *("output_tokens", "reasoning_tokens"),
+)
 
 _UNSAID = Sampling()
 
@@ -129,6 +133,7 @@ def turns(
                 "output_tokens": usage.output_tokens,
                 "reasoning_tokens": usage.reasoning_tokens,
                 "usage_source": usage.source,
+                "logged_usage": _logged(turn.logged_usage),
                 "counted_input_tokens": counted,
                 "counted_cached_tokens": cached,
                 "counted_output_tokens": output,
@@ -151,6 +156,20 @@ def turns(
             }
         )
     return Columns.of_rows("turns", rows)
+
+
+def disagrees(turn: Turn) -> bool:
+    """Whether the agent's own log gives a figure that is another than the one on the wire."""
+    if turn.logged_usage is None:
+        return False
+    pairs = ((getattr(turn.usage, name), getattr(turn.logged_usage, name)) for name in FIGURES)
+    return any(None not in pair and pair[0] != pair[1] for pair in pairs)
+
+
+def _logged(usage: Usage | None) -> dict[str, int | None] | None:
+    if usage is None or usage.source == "none":
+        return None
+    return {name: getattr(usage, name) for name in FIGURES}
 
 
 def _times(request: Request, base: int | None) -> tuple[int | None, int | None]:

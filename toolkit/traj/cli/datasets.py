@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from contextlib import redirect_stdout
 from pathlib import Path
@@ -51,6 +52,10 @@ def record(
         int, typer.Option(min=0, max=65535, help="Live: the proxy's port, for agents' settings.")
     ] = 0,
     websockets: WebSockets = Sockets.REFUSE,
+    join: Annotated[
+        bool,
+        typer.Option("--join/--no-join", help="Live: take the agent's own log into the session."),
+    ] = True,
     source_format: Annotated[
         str | None, typer.Option("--format", help="Take the logs as this format.")
     ] = None,
@@ -80,6 +85,7 @@ def record(
             upstream,
             port,
             sockets=websockets is Sockets.FORWARD,
+            join=join,
         )
     else:
         places = _places([Path(name) for name in sources or []], discover)
@@ -87,7 +93,7 @@ def record(
         from traj.report.text import preview
         from traj.sources import find
 
-        show(find(places, source_format), preview, as_json)
+        show(find(places, source_format, join=join), preview, as_json)
         return
     if out is None:
         raise UsageError("say where the dataset is to be: -o DATASET")
@@ -97,6 +103,7 @@ def record(
             out,
             source_format=source_format,
             tokenizer=tokenizer,
+            join=join,
             scrub=scrub,
             rules=rules,
             jobs=jobs,
@@ -111,10 +118,17 @@ def record(
 
 
 def _ran(
-    command: list[str], logs: Path, upstream: list[str] | None, port: int, *, sockets: bool
+    command: list[str],
+    logs: Path,
+    upstream: list[str] | None,
+    port: int,
+    *,
+    sockets: bool,
+    join: bool,
 ) -> tuple[list[Path], int]:
-    """Runs a command under the proxy; its log, and the exit code so far."""
+    """Runs a command under the proxy; its log, with the agent's own, and the exit code so far."""
     from traj.cli.proxies import told_troubles
+    from traj.proxy.own import keep
     from traj.proxy.run import run
 
     ran = run(command, logs, named=upstream or (), port=port, sockets=sockets)
@@ -125,14 +139,18 @@ def _ran(
             file=sys.stderr,
         )
         raise typer.Exit(ran.exit_code or 1)
-    return [ran.log], ran.exit_code or int(missing)
+    kept = keep(ran.log, command, os.environ) if join else None
+    if kept is not None and kept.problem is not None:
+        problem = f"the agent's own log is joined, and could not be kept: {plain(kept.problem)}"
+        print(f"traj: {logs}: {problem}", file=sys.stderr)
+    return [ran.log, *(kept.places if kept else ())], ran.exit_code or int(missing)
 
 
 def _places(named: list[Path], discover: bool) -> list[Path]:
     """What is to be recorded. Raises UsageError where that is nothing."""
     from traj.sources import discover as agents_folders
 
-    places = [*named, *(agents_folders(Path.home()) if discover else ())]
+    places = [*named, *(agents_folders(Path.home(), os.environ) if discover else ())]
     if not places:
         raise UsageError(
             "no agent's sessions under your home directory: name logs or folders"

@@ -19,6 +19,14 @@ def recording(report: Any) -> str:
     ]
     if report.kept_longer:
         lines.append(f"kept {report.kept_longer} sessions of which the dataset holds more")
+    if report.joined:
+        missing = report.losses.get("not_on_the_wire", 0)
+        count, said = report.disagreements, f"joined {report.joined} with the agent's own log"
+        if count or missing:
+            said += f": {count:,} requests with other figures there, {missing:,} answers not on the"
+            lines.append(f"{said} wire")
+        else:
+            lines.append(f"{said}, no disagreement")
     if report.losses:
         lines += ["", "what the dataset does not hold:"]
         lines += table(report.losses.items(), ("loss", "count"), right={1})

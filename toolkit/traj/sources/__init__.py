@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
@@ -25,7 +25,7 @@ from traj.errors import SourceError, UsageError
 from traj.events import Session, SourceFile
 from traj.sources.about import About
 from traj.sources.lines import LINES, Head
-from traj.sources.located import HISTORY, Located
+from traj.sources.located import HISTORY, LIVE, Located, placed
 from traj.sources.refused import AIDER, reason
 
 SOURCES = {
@@ -65,26 +65,48 @@ COMPANIONS = ".meta.json"  # of Claude Code's sub-agents: what they say stands i
 
 @dataclass(frozen=True, slots=True)
 class SessionFiles:
-    """The files of one session, its own first."""
+    """The files of one session, its own first; `logs` are the agent's own of a live one."""
 
     format: str
     session_id: str
     parts: tuple[Located, ...]
+    logs: tuple[SessionFiles, ...] = ()
 
     def read(self) -> Session:
-        """Reads the session. Raises SourceError."""
+        """Reads the session, and what its logs tell of it. Raises SourceError."""
         session: Session = _source(self.format).read(self.session_id, self.parts)
+        if self.logs:
+            self._join(session)
         return session
+
+    def _join(self, session: Session) -> None:
+        from traj.sources.joining import join
+        from traj.sources.joining.pairing import span
+
+        run = span(self.parts[0].path)
+        for log in self.logs:
+            try:
+                join(session, log.read(), run)
+            except SourceError:
+                session.lose("log_not_read")
 
     @property
     def bytes(self) -> int:
         """How much there is to read."""
-        return sum(part.bytes for part in self.parts)
+        own = sum(part.bytes for part in self.parts)
+        return own + sum(log.bytes for log in self.logs)
 
     def measured(self) -> list[SourceFile]:
         """What `read` would put into the session's files, without reading what they say."""
         measure = getattr(_source(self.format), "measure", _measure)
-        return [measure(part) for part in self.parts]
+        own = [measure(part) for part in self.parts]
+        return own + [file for log in self.logs for file in log.measured()]
+
+    @property
+    def paths(self) -> list[Path]:
+        """Its files, each once."""
+        parts = [*self.parts, *(part for log in self.logs for part in log.parts)]
+        return list(dict.fromkeys(part.path for part in parts))
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +122,7 @@ class Found:
             {
                 "format": session.format,
                 "session_id": session.session_id,
-                "files": list(dict.fromkeys(str(part.path) for part in session.parts)),
+                "files": list(map(str, session.paths)),
                 "bytes": session.bytes,
             }
             for session in self.sessions
@@ -109,15 +131,18 @@ class Found:
         return {"sessions": sessions, "refused": refused}
 
 
-def discover(home: Path) -> list[Path]:
-    """The folders under a home directory in which the known agents keep their sessions."""
-    places = (home / place for known in describe() for place in known.about.places)
+def discover(home: Path, variables: Mapping[str, str]) -> list[Path]:
+    """The folders in which the known agents keep their sessions: under a home directory, or where
+    the variables of an environment put them."""
+    names = (Path(place) for known in describe() for place in known.about.places)
+    places = (placed(home, name, variables) for name in names)
     return [place for place in dict.fromkeys(places) if place.exists()]
 
 
-def find(places: Iterable[Path], only: str | None = None) -> Found:
+def find(places: Iterable[Path], only: str | None = None, *, join: bool = True) -> Found:
     """The sessions in files and folders. A file given by name that is no session is refused; in a
-    folder, only files that look like logs are opened.
+    folder, only files that look like logs are opened. An agent's own log of a session that is here
+    as a live recording, too, is part of that, but where `join` is false.
 
     Raises UsageError for a place that does not exist or an unknown format name.
     """
@@ -132,6 +157,14 @@ def find(places: Iterable[Path], only: str | None = None) -> Found:
         except (SourceError, UsageError) as error:
             refused.append((path, str(error).removeprefix(f"{path}: ")))
     sessions, doubles = _grouped(located)
+    if join and any(session.format == LIVE for session in sessions):
+        from traj.sources.joining.pairing import pair
+
+        sessions = pair(sessions, SOURCES)
+        joined = {path for session in sessions for log in session.logs for path in log.paths}
+        own = {path.name for path in joined}
+        # The copy beside the live log and the agent's own file are no two sessions.
+        doubles = [one for one in doubles if one[0].name not in own]
     return Found(tuple(sessions), tuple(refused + doubles))
 
 
@@ -139,7 +172,7 @@ def _files(places: Iterable[Path]) -> list[Path]:
     found: dict[Path, None] = {}
     for place in places:
         if place.is_dir():
-            found.update(dict.fromkeys(sorted(_inside(place))))
+            found.update(dict.fromkeys(sorted(inside(place))))
         elif place.exists():
             found[place] = None
         else:
@@ -147,7 +180,8 @@ def _files(places: Iterable[Path]) -> list[Path]:
     return list(found)
 
 
-def _inside(place: Path) -> Iterator[Path]:
+def inside(place: Path) -> Iterator[Path]:
+    """The files in a folder that may be sessions."""
     for folder, folders, names in os.walk(place):
         folders[:] = [name for name in folders if name not in PASSED_OVER]
         logs = (name for name in names if name.endswith(SUFFIXES))

@@ -19,6 +19,7 @@ USAGE = (
     *("input_tokens", "cached_tokens", "cache_write_tokens"),
     *("output_tokens", "reasoning_tokens"),
 )
+NOT_ON_THE_WIRE = "not_on_the_wire"
 COUNTED = ("counted_input_tokens", "counted_cached_tokens", "counted_output_tokens")
 
 
@@ -83,6 +84,37 @@ def totals(tables: Tables) -> Iterator[Fault]:
         yield from faults("trajectories", bad, what, show=show)
 
 
+def logged_usage_agrees(tables: Tables) -> Iterator[Fault]:
+    """The figures of the agent's own log are those on the wire, where both are known."""
+    import polars as pl
+
+    rows = tables.frame("turns", [*TURN, *USAGE, "logged_usage"])
+    logged = rows.select(
+        pl.col("logged_usage").struct.rename_fields([_logged(name) for name in USAGE])
+    )
+    rows = rows.drop("logged_usage").hstack(logged.unnest("logged_usage"))
+    for name in USAGE:
+        what = f"{name} on the wire is not what the agent's own log says"
+        show = [name, _logged(name)]
+        bad = rows.filter(pl.col(name) != pl.col(_logged(name)))
+        yield from faults("turns", bad, what, show=show)
+
+
+def all_on_the_wire(tables: Tables) -> Iterator[Fault]:
+    """No answer of the agent's own log, of the time of a live recording, is missing on the wire."""
+    import polars as pl
+
+    rows = tables.frame("trajectories", ["trajectory_id", "losses"]).explode("losses")
+    lost = pl.col("losses").struct.field("kind") == NOT_ON_THE_WIRE
+    rows = rows.filter(lost).with_columns(answers=pl.col("losses").struct.field("count"))
+    what = "the agent's own log has answers that are not on the wire"
+    yield from faults("trajectories", rows, what, show=["answers"])
+
+
+def _logged(name: str) -> str:
+    return f"logged_{name}"
+
+
 def _within(tables: Tables, names: tuple[str, ...], what: str) -> Iterator[Fault]:
     """Turns whose first figure is less than the sum of the others; unknown ones count as 0."""
     import polars as pl
@@ -126,4 +158,6 @@ CHECKS = (
     Check(usage_none),
     Check(counted_cached_within_input),
     Check(totals),
+    Check(logged_usage_agrees, "finding"),
+    Check(all_on_the_wire, "finding"),
 )

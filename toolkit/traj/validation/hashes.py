@@ -72,7 +72,7 @@ def canonical_sha256(message: dict[str, Any]) -> str:
     if "attachments" in form:
         names = ("media_type", "sha256", "bytes")
         form["attachments"] = [
-            {name: one[name] for name in names if one[name] is not None}
+            one and {name: one[name] for name in names if one[name] is not None}
             for one in form["attachments"]
         ]
     # orjson writes no white space, UTF-8 as it is, and the short escapes where JSON has them.

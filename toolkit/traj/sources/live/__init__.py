@@ -26,7 +26,7 @@ ABOUT = About(
     tool_clock="derived",
     seen="real sessions",
     lacks=(
-        "how tools ended, and how long each of several took",
+        "without the agent's own log: how tools ended, and how long each of several took",
         "waits for approval (they are part of the tools' time)",
         "usage of chat streams of which the agent did not ask for it",
         "the first token's time where an answer came packed with br or zstd",
