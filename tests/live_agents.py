@@ -232,11 +232,15 @@ def run(one: Run, base: Path) -> Outcome:
         path.parent.mkdir(parents=True)
         path.write_text(json.dumps(told))
     (base / "home").mkdir(exist_ok=True)
-    for name in ("cargo", "rustup"):
-        found = Path(os.environ.get(f"{name.upper()}_HOME", Path.home() / f".{name}"))
+    variables = {}
+    for name in ("CARGO_HOME", "RUSTUP_HOME"):
+        found = Path(os.environ.get(name, Path.home() / f".{name.partition('_')[0].lower()}"))
         if found.exists():
             places.append(str(found / "bin"))
-    variables = {
+            variables[name] = str(found)
+    for name in ("AUTHOR", "COMMITTER"):
+        variables |= {f"GIT_{name}_NAME": "Dev", f"GIT_{name}_EMAIL": "dev@example.com"}
+    variables |= {
         "HOME": str(base / "home"),
         "PATH": ":".join([*places, Path(sys.executable).parent.as_posix(), os.environ["PATH"]]),
         "TERM": "xterm-256color",

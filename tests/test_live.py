@@ -14,6 +14,7 @@ import pytest
 
 import live_agents
 import wire_truth
+from conftest import SAMPLES
 from damaged import survive_bytes, survive_values
 from traj import validate
 from traj.dataset import Dataset
@@ -129,6 +130,7 @@ def live(folder: Path, *command: str, options: tuple[str, ...] = (), **variables
                 env={
                     **os.environ,
                     "OPENAI_BASE_URL": f"{w.direct}/v1",
+                    "ANTHROPIC_BASE_URL": w.direct,
                     "OPENAI_API_KEY": "sk-live-0123456789abcdef",
                     **variables,
                 },
@@ -180,6 +182,41 @@ def test_a_command_is_recorded(tmp_path: Path):
     assert begin["command"][-1] == "[credential]"
     assert begin["checkout"]["clean"] is False
     assert json.loads(text.splitlines()[-1])["exit_code"] == 3
+
+
+@pytest.mark.parametrize(
+    ("api", "path"),
+    [
+        ("anthropic_messages", "/v1/messages"),
+        ("openai_responses", "/v1/responses"),
+        ("openai_chat", "/v1/chat/completions"),
+        ("gemini", "/v1beta/models/m:streamGenerateContent"),
+    ],
+)
+def test_the_samples_say_what_the_model_said(api: str, path: str, tmp_path: Path):
+    """Of each API: the figures of every answer, which requests failed, and when the first token and
+    the end of each came, which the proxy saw after the model had sent them."""
+    dataset = recorded(SAMPLES / "live" / f"{api}.jsonl", tmp_path / "out.traj")
+    told = json.loads((SAMPLES / "truth" / "live" / f"{api}.json").read_text())["requests"]
+    answers = {one["response_id"]: one for one in told if one["status"] == 200}
+    turns = dataset.table("turns").to_pylist()
+    assert sum(turn["status"] == "error" for turn in turns) == len(told) - len(answers)
+    (row,) = dataset.table("trajectories").to_pylist()
+    begun_s = row["started_at"].timestamp()
+    for turn in turns:
+        if turn["status"] == "error":
+            continue
+        one = answers.pop(turn["response_id"])
+        said = Exchange(path, {}, {}, 200, {"usage": one["usage"]}, [], 0, 0)
+        assert (
+            turn["input_tokens"],
+            turn["cached_tokens"],
+            turn["output_tokens"],
+        ) == wire_truth.figures(said)
+        for seen, sent in (("first_token_us", "first_token"), ("end_us", "end")):
+            assert -0.01 < begun_s + turn[seen] / 1e6 - one[sent] < 0.2
+    assert not answers
+    assert validate(dataset).ok
 
 
 def test_a_command_that_asks_nothing(tmp_path: Path):
@@ -353,7 +390,8 @@ def test_odd_values_give_sound_datasets(live_log: Path):
 @pytest.mark.parametrize("one", live_agents.RUNS, ids=lambda one: one.name)
 def test_real_agents(one: live_agents.Run, tmp_path: Path):
     """A real agent works as without the proxy, its exit code is passed on, and every request that
-    the model got is a turn with the same prompt, tools, system prompt and figures."""
+    the model got is a turn with the same prompt, tools, system prompt and figures. The agent's own
+    log is joined with it, and says the same."""
     found = live_agents.run(one, tmp_path)
     assert found.exit_code == 0, found.said
     truth = wire_truth.exchanges(found.truth)
@@ -367,4 +405,10 @@ def test_real_agents(one: live_agents.Run, tmp_path: Path):
     turns = dataset.table("turns").to_pylist()
     assert one.lanes <= {turn["lane_kind"] for turn in turns}
     assert one.reasons <= {turn["context_reason"] for turn in turns}
-    assert validate(dataset).ok
+    assert len(row["source"]["files"]) > 1
+    assert row["losses"] == []
+    logged = [turn for turn in turns if turn["logged_usage"] is not None]
+    assert len(logged) >= len(turns) - 1  # titles and summaries are in no log
+    checked = validate(dataset)
+    assert checked.ok
+    assert "logged_usage_agrees" not in {finding.check for finding in checked.findings}
