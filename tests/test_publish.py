@@ -185,19 +185,24 @@ except TrajError as error:
     assert bool(asked) == (call == 'traj.load("org/none")')
 
 
-def test_an_encrypted_companion_is_read_with_its_key_alone(tmp_path, stand_in):
-    """Every file of the private repository but its card is an age file; traj loads it back."""
+@pytest.mark.parametrize("as_parquet", [False, True])
+def test_an_encrypted_companion_is_read_with_its_key_alone(as_parquet, tmp_path, stand_in):
+    """Every file of the private repository but its card is an age file, or encrypted Parquet; traj
+    loads it back."""
     pyrage = pytest.importorskip("pyrage")
     key = pyrage.x25519.Identity.generate()
     identity = tmp_path / "age.txt"
     identity.write_text(str(key))
     home = samples(tmp_path)
-    set_apart(home, encrypt_to=(str(key.to_public()),), identity=identity)
+    set_apart(
+        home, encrypt_to=(str(key.to_public()),), identity=identity, parquet_encryption=as_parquet
+    )
     report = published(stand_in, tmp_path, *both(tmp_path), "--identity", identity)
     own = [one for one in report["loaded"] if one["repo_id"] == PRIVATE]
     assert [(one["client"], one["status"]) for one in own] == [("traj", "same")]
     tree = stand_in.repos[PRIVATE].tree()
-    opened = {path for path in tree if not path.endswith(".age")}
+    endings = (".age", *([".parquet"] if as_parquet else []))
+    opened = {path for path in tree if not path.endswith(endings)}
     assert opened == {".gitattributes", "README.md"}
     refused = command(stand_in, tmp_path, *both(tmp_path))
     assert refused.returncode == 2

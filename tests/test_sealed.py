@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import base64
 import os
 import shutil
+import stat
 import subprocess
 import sys
 from pathlib import Path
 
+import duckdb
+import polars as pl
+import pyarrow.parquet as pq
 import pyrage
 import pytest
+from pyarrow.parquet.encryption import create_decryption_properties
 
 import rows
 import traj
@@ -17,8 +23,11 @@ from fleet import fleet, options, repository, session, together
 from traj.dataset import Dataset
 from traj.dataset.sealed import Opener, Seal
 from traj.errors import DatasetError, MissingExtraError, UsageError
+from traj.exporters import export
 from traj.pipeline import record
 from traj.release import reveal, split, verify
+from traj.release.keys import save_parquet_key
+from traj.workload.options import LoadOptions
 
 HEAD = b"age-encryption.org/v1\n"
 
@@ -276,3 +285,107 @@ def test_without_pyrage_the_extra_is_named(plain, keys, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "pyrage", None)
     with pytest.raises(MissingExtraError, match=r"traj-toolkit\[release\]"):
         Dataset.open(private, identity)
+
+
+@pytest.fixture
+def as_parquet(plain, keys, tmp_path):
+    """The private split as encrypted Parquet: its folder, and the key's file for other readers."""
+    (identity, recipient), _ = keys
+    _, private = sealed(plain, tmp_path, [recipient], parquet_encryption=True)
+    file = tmp_path / "parquet-key"
+    command = [sys.executable, "-m", "traj", "tools", "parquet-key", str(private)]
+    done = subprocess.run(
+        [*command, "--identity", str(identity), "-o", str(file)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (0, ""), done.stderr
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    return private, file
+
+
+def test_encrypted_parquet_opens_with_its_key_alone(as_parquet, plain, keys):
+    """In pyarrow, polars and DuckDB, as with an age key in traj; there is no plain text in it, and
+    the key stands nowhere but in the sealed manifest."""
+    private, file = as_parquet
+    text = file.read_text().strip()
+    key = base64.b64decode(text)
+    assert len(key) == 32
+    dataset = Dataset.open(private, keys[0][0])
+    assert key.hex() not in dataset.manifest.to_json().decode()
+    long = max(plain[1].table("messages")["content"].to_pylist(), key=len).encode()
+    for path in files(private):
+        data = path.read_bytes()
+        assert data[:4] == (b"PARE" if path.suffix == ".parquet" else HEAD[:4])
+        assert long not in data
+        assert key not in data
+    con = duckdb.connect()
+    con.execute(f"PRAGMA add_parquet_key('key', '{text}')")
+    for table in ("trajectories", "turns", "messages", "tool_calls", "prompts"):
+        own = plain[1].table(table)
+        assert dataset.table(table).equals(own)
+        (path,) = (private / "data" / table).iterdir()
+        opened = pq.ParquetFile(path, decryption_properties=create_decryption_properties(key))
+        assert opened.read().equals(own)
+        known = pl.ParquetDecryptionProperties(footer_key=key)
+        assert pl.read_parquet(path, decryption=known).height == own.num_rows
+        query = (
+            f"select count(*) from read_parquet('{path}', encryption_config={{footer_key:'key'}})"
+        )
+        assert con.execute(query).fetchone() == (own.num_rows,)
+
+
+def test_encrypted_parquet_is_a_dataset_like_any_other(as_parquet, keys, tmp_path, monkeypatch):
+    """It is validated and exported; what is exported is in the open, and has no key in it."""
+    private, file = as_parquet
+    monkeypatch.setenv("TRAJ_IDENTITY", str(keys[0][0]))
+    assert traj.validate(traj.load(private)).ok
+    export(traj.load(private), "parquet", tmp_path / "open.traj", LoadOptions())
+    key = base64.b64decode(file.read_text()).hex()
+    for path in files(tmp_path / "open.traj"):
+        assert key.encode() not in path.read_bytes()
+    assert traj.load(tmp_path / "open.traj").table("turns").num_rows
+
+
+def test_encrypted_parquet_grows_under_its_key(plain, keys, tmp_path):
+    """Splitting again leaves data and key; other recipients get another key, as who is off the list
+    knows the old one; a folder of age files becomes encrypted Parquet when asked to."""
+    (mine, recipient), (yours, other) = keys
+    data, private = sealed(plain, tmp_path, [recipient])
+    over = {"private_out": private, "identity": mine}
+    assert split(data, options(tmp_path, **over, parquet_encryption=True)).ok
+    first = Dataset.open(private, mine)
+    assert {path.suffix for path in files(private / "data")} == {".parquet"}
+    before = {p: p.read_bytes() for p in files(private / "data") if p.parent.name != "prompts"}
+    assert split(data, options(tmp_path, **over)).ok
+    assert {p: p.read_bytes() for p in before} == before
+    assert Dataset.open(private, mine).opener.parquet_key == first.opener.parquet_key
+    assert split(data, options(tmp_path, **over, encrypt_to=(other,))).ok
+    after = Dataset.open(private, yours)
+    assert after.opener.parquet_key not in (None, first.opener.parquet_key)
+    assert after.table("messages").equals(plain[1].table("messages"))
+    with pytest.raises(DatasetError):
+        Dataset(private, after.manifest, first.opener).table("messages")
+
+
+def test_encrypted_parquet_without_readers_is_refused(plain, tmp_path):
+    """Its key would be nobody's."""
+    data = Path(shutil.copytree(plain[0], tmp_path / "x.traj"))
+    with pytest.raises(UsageError, match="--encrypt-to"):
+        split(data, options(tmp_path, private_out=tmp_path / "p.traj", parquet_encryption=True))
+    with pytest.raises(UsageError, match="no encrypted Parquet"):
+        save_parquet_key(Dataset.open(data), tmp_path / "key")
+
+
+def test_damage_to_encrypted_parquet_is_told(as_parquet, keys):
+    """A changed byte is an error that names the file."""
+    private, _ = as_parquet
+    (path,) = (private / "data" / "messages").iterdir()
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+    dataset = Dataset.open(private, keys[0][0])
+    with pytest.raises(DatasetError, match="messages"):
+        dataset.table("messages")
+    assert not traj.validate(dataset).ok

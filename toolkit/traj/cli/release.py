@@ -44,6 +44,10 @@ def split(
     encrypt_to: Annotated[
         list[str] | None, typer.Option(help="An age or ssh public key that may read it; repeat.")
     ] = None,
+    parquet_encryption: Annotated[
+        bool,
+        typer.Option(help="With --encrypt-to: Parquet that other readers open with its key."),
+    ] = False,
     identity: Identity = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
@@ -61,6 +65,7 @@ def split(
         settle_public=settle_public,
         private_out=private_out,
         encrypt_to=tuple(encrypt_to or ()),
+        parquet_encryption=parquet_encryption,
         identity=identity,
     )
     report = make_split(dataset, options)

@@ -8,7 +8,8 @@ from typing import Annotated
 
 import typer
 
-from traj.cli.options import AsJson, Quiet
+from traj.cli.options import AsJson, DatasetPath, Quiet
+from traj.cli.release import Identity
 from traj.report.output import show
 
 app = typer.Typer(help="Tools beside the datasets.", no_args_is_help=True, rich_markup_mode=None)
@@ -32,3 +33,16 @@ def calibrate(
     profile = measure(out, repeats, None if quiet or as_json else rounds(sys.stderr))
     if not quiet:
         show(profile, calibrated, as_json)
+
+
+@app.command(epilog="Example: traj tools parquet-key private.traj -o private.parquet-key")
+def parquet_key(
+    dataset: DatasetPath,
+    out: Annotated[Path, typer.Option("--out", "-o", help="The new file, outside the dataset.")],
+    identity: Identity = None,
+) -> None:
+    """Write the key of encrypted Parquet files to a file, for other readers."""
+    from traj.dataset import Dataset
+    from traj.release.keys import save_parquet_key
+
+    save_parquet_key(Dataset.open(dataset, identity), out)

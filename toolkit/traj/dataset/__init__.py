@@ -25,6 +25,7 @@ from traj.errors import DatasetError
 if TYPE_CHECKING:
     import pyarrow as pa
     import pyarrow.parquet as pq
+    from pyarrow.parquet.encryption import FileDecryptionProperties
 
 MANIFEST = "dataset.json"
 SEALED = MANIFEST + SUFFIX
@@ -119,8 +120,7 @@ class Dataset:
         folder = Path(path)
         file = folder / MANIFEST
         if (folder / SEALED).is_file() and not file.exists():
-            opener = Opener.read(identity, folder)
-            text = opener.open(folder / SEALED)
+            text, opener = Opener.read(identity, folder).open_manifest(folder / SEALED)
             return cls(folder, Manifest.from_json(text, str(folder / SEALED)), opener)
         try:
             text = file.read_bytes()
@@ -152,10 +152,17 @@ class Dataset:
 
         path = self.path / file.path
         if not file.path.endswith(SUFFIX):
-            return pq.ParquetFile(path)
+            return pq.ParquetFile(path, decryption_properties=self._decryption())
         if self.opener is None:
             raise DatasetError(f"{path}: encrypted, in a dataset that is not")
         return pq.ParquetFile(pa.BufferReader(self.opener.open(path)))
+
+    def _decryption(self) -> FileDecryptionProperties | None:
+        if self.opener is None or self.opener.parquet_key is None:
+            return None
+        from pyarrow.parquet.encryption import create_decryption_properties
+
+        return create_decryption_properties(self.opener.parquet_key)
 
     def table(
         self, name: str, columns: Sequence[str] | None = None, split: str | None = None

@@ -20,6 +20,7 @@ from traj.dataset.sealed import SUFFIX, Seal
 if TYPE_CHECKING:
     import pyarrow as pa
     import pyarrow.parquet as pq
+    from pyarrow.parquet.encryption import FileEncryptionProperties
 
 UNSPLIT = "unsplit"
 _CHUNKING = {"min_chunk_size": 256 * 1024, "max_chunk_size": 1024 * 1024, "norm_level": 0}
@@ -32,7 +33,8 @@ class DataWriter:
     """One Parquet file: written under a scratch name, then named by what is in it.
 
     Encoding runs on a thread, beside the building of the next rows; one row group at most waits.
-    What is to be sealed is encoded in memory, so that no plain text of it comes to the disk.
+    What is to be sealed is encoded in memory, so that no plain text of it comes to the disk;
+    encrypted Parquet has none in it.
     """
 
     def __init__(
@@ -51,8 +53,9 @@ class DataWriter:
         home = folder / "data" / table
         home.mkdir(parents=True, exist_ok=True)
         self._scratch = home / f".{split}-{shard:05d}-{os.getpid()}.tmp"
-        self._memory = pa.BufferOutputStream() if seal else None
-        self._writer = _open(self._memory or self._scratch, table)
+        key = seal.parquet_key if seal else None
+        self._memory = pa.BufferOutputStream() if seal and key is None else None
+        self._writer = _open(self._memory or self._scratch, table, key)
         self._rows = 0
         self._under_way: Future[None] | None = None
         self.pending: list[tuple[str, Chunk]] = []
@@ -105,7 +108,7 @@ class DataWriter:
             size = os.fstat(handle.fileno()).st_size
             os.fsync(handle.fileno())
         name = f"data/{self._table}/{self._split}-{self._shard:05d}-{digest[:12]}.parquet"
-        name += SUFFIX if self._seal else ""
+        name += SUFFIX if self._memory is not None else ""
         self._scratch.replace(self._folder / name)
         sync(self._scratch.parent)
         return DataFile(self._table, self._split, self._shard, name, self._rows, size, digest)
@@ -142,7 +145,9 @@ def _is_kept(path: str) -> bool:
     return path.rpartition(".")[2] not in _TEXTS
 
 
-def _open(sink: Path | pa.BufferOutputStream, table: str) -> pq.ParquetWriter:
+def _open(
+    sink: Path | pa.BufferOutputStream, table: str, key: bytes | None = None
+) -> pq.ParquetWriter:
     import pyarrow.parquet as pq
 
     writer = pq.ParquetWriter(
@@ -153,10 +158,19 @@ def _open(sink: Path | pa.BufferOutputStream, table: str) -> pq.ParquetWriter:
         write_page_index=True,
         write_statistics=[path for path in _leaves(schema.table(table).columns) if _is_kept(path)],
         use_content_defined_chunking=_CHUNKING,
+        encryption_properties=_encryption(key),
     )
     # The footer key by which the Hub knows such files.
     writer.add_key_value_metadata({"content_defined_chunking": json.dumps(_CHUNKING)})
     return writer
+
+
+def _encryption(key: bytes | None) -> FileEncryptionProperties | None:
+    if key is None:
+        return None
+    from pyarrow.parquet.encryption import create_encryption_properties
+
+    return create_encryption_properties(key)
 
 
 def sync(folder: Path) -> None:

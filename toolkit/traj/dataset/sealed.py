@@ -3,19 +3,25 @@
 A sealed dataset looks like any other, but each name ends in `.age`; sizes and hashes in its
 manifest are those of the files as they lie there, so whoever has no key can still check that they
 are whole. What is decrypted is never written: not to a scratch file, not to a temporary folder.
+
+The data files may be encrypted Parquet instead, which other readers open too, a column at a time.
+Their key is made for the dataset and stands in its manifest, which is an age file as ever.
 """
 
 from __future__ import annotations
 
+import json
 import os
+import secrets
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from traj.errors import DatasetError, MissingExtraError, UsageError
 
 SUFFIX = ".age"
+PARQUET_KEY = "parquet_key"  # of a sealed manifest alone
 IDENTITY = "TRAJ_IDENTITY"  # the environment variable that names the file of keys
 
 
@@ -25,6 +31,7 @@ class Seal:
 
     recipients: tuple[str, ...]  # age1... or ssh public keys, sorted
     _keys: tuple[Any, ...]
+    parquet_key: bytes | None = None  # of the data files, where these are encrypted Parquet
 
     @classmethod
     def to(cls, recipients: Sequence[str]) -> Seal:
@@ -42,9 +49,19 @@ class Seal:
                 raise UsageError(f"{name!r} is no age1... or ssh public key ({error})") from None
         return cls(names, tuple(keys))
 
+    def with_parquet_key(self, key: bytes | None = None) -> Seal:
+        """The same with a key for Parquet files, a fresh one by default."""
+        return replace(self, parquet_key=key or secrets.token_bytes(32))
+
     def close(self, data: bytes) -> bytes:
         sealed: bytes = _age().encrypt(data, list(self._keys))
         return sealed
+
+    def close_manifest(self, text: bytes) -> bytes:
+        """A manifest's JSON, sealed with the Parquet files' key in it."""
+        if self.parquet_key is not None:
+            text = json.dumps(json.loads(text) | {PARQUET_KEY: self.parquet_key.hex()}).encode()
+        return self.close(text)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +70,7 @@ class Opener:
 
     file: Path
     _keys: tuple[Any, ...]
+    parquet_key: bytes | None = None  # of the data files, once the manifest is open
 
     @classmethod
     def read(cls, identity: str | Path | None, dataset: Path) -> Opener:
@@ -78,6 +96,15 @@ class Opener:
         if not keys:
             raise UsageError(f"{file}: there is no key in it")
         return cls(file, tuple(keys))
+
+    def open_manifest(self, file: Path) -> tuple[bytes, Opener]:
+        """What `Seal.close_manifest` sealed, and what opens the data files."""
+        text = self.open(file)
+        try:
+            key = bytes.fromhex(json.loads(text).get(PARQUET_KEY, "")) or None
+        except (ValueError, TypeError, AttributeError):
+            raise DatasetError(f"{file}: not a dataset manifest") from None
+        return text, replace(self, parquet_key=key)
 
     def open(self, file: Path) -> bytes:
         """What was sealed. Raises UsageError for keys that do not fit, DatasetError for a file

@@ -141,7 +141,7 @@ def in_order(files: Iterable[DataFile]) -> tuple[DataFile, ...]:
 
 def commit(folder: Path, manifest: Manifest, seal: Seal | None = None) -> None:
     """Makes the manifest the dataset's, durably, and removes files that it does not name."""
-    data = seal.close(manifest.to_json()) if seal else manifest.to_json()
+    data = seal.close_manifest(manifest.to_json()) if seal else manifest.to_json()
     file = folder / (SEALED if seal else MANIFEST)
     try:
         if not file.exists() or file.read_bytes() != data:

@@ -178,9 +178,9 @@ def _sealed_card(names: Names) -> bytes:
     text = f"""\
 # {names.name}
 
-Version {names.version} of the private split of a dataset of coding-agent sessions. Every file is an
-[age](https://age-encryption.org) file. With a key that it was encrypted to, and access to this
-repository:
+Version {names.version} of the private split of a dataset of coding-agent sessions. Every file is
+encrypted, with [age](https://age-encryption.org) or, where its name ends in `.parquet`, as Parquet.
+With an age key that it was encrypted to, and access to this repository:
 
     export TRAJ_IDENTITY=key.txt
     python -c 'import traj; print(traj.load("{names.repo_id}", revision="{names.version}").path)'

@@ -22,7 +22,7 @@ class Apart:
     folder: Path
     dataset: Dataset | None
     seal: Seal | None
-    recipients_changed: bool = False
+    seal_changed: bool = False  # other recipients, or another form
 
 
 def hold(path: Path) -> AbstractContextManager[None]:
@@ -67,14 +67,24 @@ def get_key(home: Dataset, file: Path, private: Path | None) -> tuple[SplitKey, 
 
 
 def open_apart(
-    home: Dataset, folder: Path, key: SplitKey, encrypt_to: tuple[str, ...], identity: Path | None
+    home: Dataset,
+    folder: Path,
+    key: SplitKey,
+    encrypt_to: tuple[str, ...],
+    identity: Path | None,
+    *,
+    as_parquet: bool = False,
 ) -> Apart:
-    """The private folder as it is. Raises UsageError where it is not the dataset's, or is not
-    encrypted and is to be."""
+    """The private folder as it is. `as_parquet`: its data files are to be encrypted Parquet.
+    Raises UsageError where it is not the dataset's, or is not encrypted and is to be."""
     wanted = Seal.to(encrypt_to) if encrypt_to else None
     sealed = (folder / SEALED).exists()
+    if as_parquet and not wanted and not sealed:
+        raise UsageError(
+            "encrypted Parquet has a key of its own: say who may read it, --encrypt-to"
+        )
     if not sealed and not (folder / MANIFEST).exists():
-        return Apart(folder, None, wanted)
+        return Apart(folder, None, wanted.with_parquet_key() if wanted and as_parquet else wanted)
     if wanted and not sealed:
         raise UsageError(f"{folder}: holds a dataset that is not encrypted: choose a new folder")
     dataset = Dataset.open(folder, identity)
@@ -87,4 +97,9 @@ def open_apart(
         return Apart(folder, dataset, None)
     facts = dataset.manifest.splits.get(PRIVATE, {})
     seal = wanted or Seal.to(facts.get("recipients", ()))
-    return Apart(folder, dataset, seal, list(seal.recipients) != facts.get("recipients"))
+    known = dataset.opener.parquet_key if dataset.opener else None
+    changed = list(seal.recipients) != facts.get("recipients") or (as_parquet and known is None)
+    if known is not None or as_parquet:
+        # Who may no longer read it knows the old key.
+        seal = seal.with_parquet_key(None if changed else known)
+    return Apart(folder, dataset, seal, changed)

@@ -10,6 +10,7 @@ them where they were.
 
 from __future__ import annotations
 
+import base64
 import hmac
 import os
 import re
@@ -19,6 +20,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from traj.dataset import Dataset
 from traj.errors import UsageError
 
 _FORM = re.compile(r"TRAJ-SPLIT-KEY-1-([0-9A-F]{64})")
@@ -89,6 +91,19 @@ def save_key(key: SplitKey) -> None:
         raise UsageError(f"{key.file}: cannot make a split key: {error.strerror}") from None
 
 
+def save_parquet_key(dataset: Dataset, file: Path) -> None:
+    """Writes the key of a dataset's encrypted Parquet files, in base64, to a new file that only its
+    owner may read. Raises UsageError where the dataset has none, or the file would lie in it."""
+    key = dataset.opener.parquet_key if dataset.opener else None
+    if key is None:
+        raise UsageError(f"{dataset.path}: its files are no encrypted Parquet")
+    _refuse_inside(file, [dataset.path])
+    try:
+        _write(file, f"{base64.b64encode(key).decode()}\n")
+    except OSError as error:
+        raise UsageError(f"{file}: cannot write the key: {error.strerror}") from None
+
+
 def note(key: SplitKey, assigned: Mapping[str, str]) -> None:
     """Adds to what the key's file says was assigned; the file is replaced in one step."""
     whole = replace(key, assigned={**key.assigned, **assigned})
@@ -123,4 +138,4 @@ def _refuse_inside(file: Path, outside: Iterable[Path]) -> None:
     for folder in outside:
         for path in (real, file.resolve()):
             if path.is_relative_to(folder.resolve()):
-                raise UsageError(f"{file}: a split key must not lie in the dataset {folder}")
+                raise UsageError(f"{file}: a key must not lie in the dataset {folder}")

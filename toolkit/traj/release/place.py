@@ -28,7 +28,7 @@ class Destination:
     part: int
     splits: tuple[str, ...]
     seal: Seal | None = None
-    anew: bool = False  # nothing that is there can stay: other recipients are to read it
+    anew: bool = False  # nothing that is there can stay: it is to be encrypted otherwise
 
 
 def place(parts: Parts, target: Mapping[str, str], to: Destination) -> Manifest:

@@ -50,6 +50,7 @@ class SplitOptions:
     settle_public: bool = False  # families that turn out to lie in both splits become public
     private_out: Path | None = None
     encrypt_to: tuple[str, ...] = ()
+    parquet_encryption: bool = False  # the private data files in place of age
     identity: Path | None = None  # opens a private folder that is encrypted
 
 
@@ -93,7 +94,14 @@ def split(path: Path, options: SplitOptions) -> SplitReport:
         apart = None
         if options.private_out is not None:
             stack.enter_context(hold_private(path, options.private_out))
-            apart = open_apart(home, options.private_out, key, options.encrypt_to, options.identity)
+            apart = open_apart(
+                home,
+                options.private_out,
+                key,
+                options.encrypt_to,
+                options.identity,
+                as_parquet=options.parquet_encryption,
+            )
         parts = Parts.of(home, apart.dataset if apart else None)
         tables = Proposed(parts)
         drawn = draw(
@@ -203,9 +211,7 @@ def _write(
     manifest = place(parts, target, Destination(home.path, home.manifest, 0, here))
     if apart is not None:
         old = apart.dataset.manifest if apart.dataset else _empty_like(home.manifest)
-        to = Destination(
-            apart.folder, old, 1, (PRIVATE,), apart.seal, anew=apart.recipients_changed
-        )
+        to = Destination(apart.folder, old, 1, (PRIVATE,), apart.seal, anew=apart.seal_changed)
         private = _described(place(parts, target, to), known, bound)
         if apart.seal:
             private.splits.get(PRIVATE, {})["recipients"] = list(apart.seal.recipients)
