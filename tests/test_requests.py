@@ -15,6 +15,7 @@ from traj.events import Message, Rebase, Session, Turn
 from traj.pipeline import record
 from traj.sources import find, requests
 from traj.sources.requests import Answered, Asked, Exchange
+from traj.sources.requests.logged import session_of
 from traj.validation import validate
 
 AGENTS = {
@@ -388,6 +389,12 @@ def test_pairs_of_claude_trace_are_turns(tmp_path):
     path.write_text(json.dumps(pair) + "\n")
     (turn,) = turns(read(path, "claude_trace"))
     assert (turn.status, turn.usage.source) == ("cancelled", "partial")
+
+
+def test_requests_of_opencodes_sub_agents_are_of_the_session_that_started_them():
+    """Its main agent says its own session alone, a sub-agent its parent's too."""
+    assert session_of({"x-session-id": "a"}) == "a"
+    assert session_of({"x-session-id": "b", "x-parent-session-id": "a"}) == "a"
 
 
 def test_archives_without_models_are_refused(tmp_path):

@@ -21,7 +21,7 @@ from traj.sources.requests.spoken import Answered, Exchange
 
 # Where agents say which of them a request is from; sub-agents share no prompt with their parents.
 _AGENT = ("x-claude-code-agent-id", "thread-id", "x-session-id")
-_SESSION = ("x-claude-code-session-id", "session-id", "x-parent-session-id")
+_SESSION = ("x-claude-code-session-id", "session-id", "x-parent-session-id", "x-session-id")
 _OK = 400  # statuses from here on are failures
 
 
