@@ -129,15 +129,16 @@ FIRST = {"id": "msg_01First4567", "content": [CALL], "stop_reason": "tool_use"}
 LAST = {"id": "msg_01Last56789", "content": [{"type": "text", "text": "Done"}]}
 
 
-def on_the_wire(folder: Path) -> Path:
+def on_the_wire(folder: Path, *, named: bool = True) -> Path:
     """The log of a run of Claude Code: a call, its result and the end; requests at 1 s and 5 s,
-    answers a second later, the run's end at 10 s."""
+    answers a second later, the run's end at 10 s. `named`: the requests say their session."""
     again = {"role": "assistant", "content": [CALL]}
     bodies = ([ASKED], [ASKED, again, {"role": "user", "content": [RESULT]}])
     lines: list[Any] = [{"traj_live": 1, "run": "run", "wall_us": BEGUN_US, "traj": "1"}]
     for number, (messages, answer) in enumerate(zip(bodies, (FIRST, LAST), strict=True)):
         at_us = 1_000_000 + 4_000_000 * number
-        headers = {"x-claude-code-session-id": OWN, "user-agent": "claude-cli/2.1.0"}
+        headers = {"user-agent": "claude-cli/2.1.0"}
+        headers |= {"x-claude-code-session-id": OWN} if named else {}
         body = {"model": "m", "max_tokens": 9, "messages": messages}
         said = {"type": "message", "role": "assistant", "model": "m", "usage": USAGE, **answer}
         ask = {"ask": number, "at_us": at_us, "wall_us": BEGUN_US + at_us, "method": "POST"}
@@ -245,6 +246,33 @@ def test_a_log_of_another_clock_keeps_its_times_to_itself(tmp_path: Path):
     assert report.losses == {"log_clock_differs": 1}
     (call,) = dataset.table("tool_calls").to_pylist()
     assert (call["start_us"], call["end_us"], call["clock"]) == (1_000_000, 4_000_000, "derived")
+
+
+def test_sessions_without_a_name_are_known_by_the_ids_of_their_answers(tmp_path: Path):
+    """Another session's log stays what it is."""
+    own = in_its_own_log(tmp_path / "logs")
+    other = own.read_text().replace(OWN, "other").replace(FIRST["id"], "msg_01Other9876")
+    other = other.replace(LAST["id"], "msg_02Other9876").replace(CALL["id"], "toolu_02Other9876")
+    (own.parent / "other.jsonl").write_text(other)
+    report, dataset = recorded(tmp_path, on_the_wire(tmp_path, named=False), own.parent)
+    assert (report.recorded, report.joined, report.losses) == (2, 1, {})
+    sources = [row["source"] for row in dataset.table("trajectories").to_pylist()]
+    assert sorted(len(one["files"]) for one in sources) == [1, 2]
+
+
+def test_a_log_that_was_kept_beside_the_runs_is_known_by_its_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """A folder of many runs is not searched for each of them."""
+    log = on_the_wire(tmp_path, named=False)
+    in_its_own_log(log.with_suffix(".own") / "-work")
+
+    def searched(*_: object) -> None:
+        raise AssertionError
+
+    monkeypatch.setattr("traj.sources.joining.pairing._sharing", searched)
+    report, _ = recorded(tmp_path, tmp_path)
+    assert (report.recorded, report.joined, report.losses) == (1, 1, {})
 
 
 def test_apart_where_that_is_wanted(tmp_path: Path):

@@ -14,10 +14,9 @@ from typing import NamedTuple
 
 from traj.sources import COMPANIONS, SUFFIXES, discover, find, inside
 from traj.sources.joining import SLACK_US
-from traj.sources.joining.pairing import span
+from traj.sources.joining.pairing import KEPT, span
 
 _DATABASE = ".db"  # of many sessions: read where it lies
-_FOLDER = ".own"
 
 
 class Kept(NamedTuple):
@@ -40,7 +39,7 @@ def keep(log: Path, command: Sequence[str], variables: Mapping[str, str]) -> Kep
     if not files:
         return Kept(databases)
     try:
-        return Kept([_copied(files, log.with_suffix(_FOLDER)), *databases])
+        return Kept([_copied(files, log.with_suffix(KEPT)), *databases])
     except OSError as error:
         return Kept(joined, error.strerror or str(error))
 

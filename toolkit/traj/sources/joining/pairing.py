@@ -1,7 +1,7 @@
 """Which log is whose: live sessions with the agent's own logs of them, before either is built.
 
-By the agent's own session id where it says one on the wire; else by the ids of answers and of
-calls, which are looked for in the logs' bytes.
+By the agent's own session id where it says one on the wire; else the logs that were kept beside the
+run's; else by the ids of answers and of calls, which are looked for in the logs' bytes.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from traj.sources.located import LIVE
 if TYPE_CHECKING:
     from traj.sources import SessionFiles
 
+KEPT = ".own"  # ending of the folder beside a live log in which the agent's own logs are kept
 _LOOKED_FOR = 16  # ids of a session, spread over it
 _LAST_LINE = 4096  # bytes, more than a run's last line has
 _CLOSED = Decoder(wire.Closed)
@@ -40,14 +41,24 @@ def pair(sessions: Sequence[SessionFiles], formats: Iterable[str]) -> list[Sessi
     if not live or not logs:
         return list(sessions)
     by_id: dict[str, list[SessionFiles]] = {}
+    kept: dict[Path, list[SessionFiles]] = {}
     for log in logs:
         by_id.setdefault(log.session_id, []).append(log)
+        for folder in log.parts[0].path.parents:
+            if folder.suffix == KEPT:
+                kept.setdefault(folder, []).append(log)
     known = frozenset(formats)
     joined: dict[str, SessionFiles] = {}
     taken: set[tuple[str, str]] = set()
-    for one in live:
+    for one in sorted(live, key=lambda session: "@" not in session.session_id):
         own, named, _ = one.session_id.rpartition("@")
-        found = by_id.get(own, []) if named else _sharing(one, logs, known)
+        beside = kept.get(one.parts[0].path.with_suffix(KEPT), [])
+        if named:
+            found = by_id.get(own, [])
+        elif beside:
+            found = [log for log in beside if (log.format, log.session_id) not in taken]
+        else:
+            found = _sharing(one, logs, known)
         if found:
             joined[one.session_id] = replace(one, logs=tuple(found))
             taken.update((log.format, log.session_id) for log in found)
