@@ -59,15 +59,19 @@ def locate(path: Path, head: Iterable[dict[str, Any]]) -> list[Located]:
             first = line
         if isinstance(line.get("sessionId"), str):
             ids.append(line["sessionId"])
-        if first.get("type") in _MESSAGES and path.stem in ids:
+        known = path.stem in ids or _is_side(first)
+        if first.get("type") in _MESSAGES and known:
             break  # a copied history may stand first, under another session's id
     if first is None:
         return []
     session = path.stem if path.stem in ids or not ids else ids[0]
-    agent = first.get("agentId")
-    if first.get("isSidechain") is True and isinstance(agent, str):
-        return [Located(path, NAME, session, agent)]
-    return [Located(path, NAME, session)]
+    agent: str | None = first["agentId"] if _is_side(first) else None
+    return [Located(path, NAME, session, agent)]
+
+
+def _is_side(line: dict[str, Any]) -> bool:
+    """Whether a line is of a sub-agent's own file."""
+    return line.get("isSidechain") is True and isinstance(line.get("agentId"), str)
 
 
 def _is_own(line: dict[str, Any]) -> bool:
