@@ -170,7 +170,8 @@ class _Reader:
         elif kind == "system":
             self._system(line, time, reader, file, number)
         elif kind in ("api-request", "api-request-blob", "api-request-shape"):
-            self._request(line, time, reader, file, number)
+            if (request := self.log.take(line, time, file, number)) is not None:
+                self._request(request, reader)
             return
         elif kind is None:
             session.lose("foreign_line")
@@ -197,31 +198,12 @@ class _Reader:
         else:
             reader.other(line)
 
-    def _request(
-        self, line: wire.Line, time: int | None, reader: LaneReader, file: int, number: int
-    ) -> None:
-        if line.type == "api-request-blob" and line.hash and line.message:
-            self.log.blobs[line.hash] = line.message
-        elif line.type == "api-request-shape" and line.shapeHash and line.shape:
-            self.log.shapes[line.shapeHash] = line.shape
-        elif line.type == "api-request" and line.id:
-            request = Request(
-                line.id,
-                time,
-                line.base,
-                line.keep or 0,
-                line.tail or [],
-                line.params or wire.Params(),
-                line.shapeHash,
-                file,
-                number,
-            )
-            self.log.by_id[line.id] = request
-            lane = reader.index
-            if lane not in self.requests:
-                self.requests[lane] = []
-                self.starts[lane] = len(reader.steps)
-            self.requests[lane].append(request)
+    def _request(self, request: Request, reader: LaneReader) -> None:
+        lane = reader.index
+        if lane not in self.requests:
+            self.requests[lane] = []
+            self.starts[lane] = len(reader.steps)
+        self.requests[lane].append(request)
 
     def _tool_starts(self, line: wire.Line, time: int | None) -> None:
         content = line.message.content if line.message else None

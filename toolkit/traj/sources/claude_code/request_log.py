@@ -31,6 +31,21 @@ class RequestLog(Struct):
 
     _prompts: dict[str, tuple[str | None, str | None]] = field(default_factory=dict)
 
+    def take(self, line: wire.Line, time_us: int | None, file: int, number: int) -> Request | None:
+        """Keeps one of the log's three kinds of line; the attempt, if it is one."""
+        if line.type == "api-request-blob" and line.hash and line.message:
+            self.blobs[line.hash] = line.message
+        elif line.type == "api-request-shape" and line.shapeHash and line.shape:
+            self.shapes[line.shapeHash] = line.shape
+        elif line.type == "api-request" and line.id:
+            keep, tail, params = line.keep or 0, line.tail or [], line.params or wire.Params()
+            request = Request(
+                line.id, time_us, line.base, keep, tail, params, line.shapeHash, file, number
+            )
+            self.by_id[line.id] = request
+            return request
+        return None
+
     def prompts(self, shape: str) -> tuple[str | None, str | None]:
         """System prompt and tool definitions of a shape, the same objects each time."""
         if shape not in self._prompts and (found := self.shapes.get(shape)) is not None:
