@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from traj.replay.options import ReplayOptions, Steady
 
 HEAD_START_US = 200_000  # between readiness and the first request
+_EARLY_US = 20_000  # before an agent's time, for its first script and body to be ready by then
 
 Progress = Callable[[State], None]
 
@@ -151,7 +152,8 @@ async def _agent(
 ) -> None:
     """One agent: a trajectory after another, until there are none or the run stops."""
     free_us = started_us + round(options.ramp_s * 1e6 * agent / options.agents)
-    await asyncio.sleep(max(0.0, (free_us - now_us()) / 1e6))
+    early_us = _EARLY_US if options.ramp_s else 0
+    await asyncio.sleep(max(0.0, (free_us - early_us - now_us()) / 1e6))
     if not options.ramp_s:
         free_us = max(free_us, now_us())  # all at once is one after another; timers may be early
     state.active += 1
