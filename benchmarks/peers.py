@@ -29,6 +29,9 @@ from benchmarks.traj_tokens import traj_tokens, traj_version
 from benchmarks.usage import TRUTH, Tokens, counts
 
 CACHE = corpus.ROOT / ".venvs"
+# Turns of a session, and runs of each tool. A long one too: start-up is half of a short one's time.
+FULL = ((1_000, 5), (4_000, 3))
+QUICK = ((100, 2), (400, 2))
 _SESSION = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$")
 
 
@@ -246,8 +249,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="traj-peers-") as scratch:
         bench = Bench.of(scratch, options.traj, options.corpus)
         result["accuracy"] = accuracy(bench, folders, options.corpus)
-        turns, repeats = (100, 2) if options.quick else (1_000, 5)
-        result["speed"] = speed(bench, folders, turns, repeats)
+        sizes = QUICK if options.quick else FULL
+        result["speed"] = [speed(bench, folders, *size) for size in sizes]
     if options.json:
         measure.write_json(options.json, result)
     print(peer_tables(result))

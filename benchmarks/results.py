@@ -122,7 +122,7 @@ def peer_tables(result: dict[str, Any]) -> str:
     """What `peers.py` measured."""
     sections = [machine_line(result)]
     if "speed" in result:
-        sections.append(_peer_speed(result["speed"]))
+        sections += [_peer_speed(part) for part in result["speed"]]
     if "accuracy" in result:
         sections.append(_peer_accuracy(result["accuracy"]))
     return "\n\n".join(sections) + "\n"
