@@ -580,8 +580,11 @@ def check(scratch: Path, target: Path) -> int:
     return 1 if bad else 0
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+def command(
+    about: str | None, publish: Callable[[Path, Path], None], check: Callable[[Path, Path], int]
+) -> None:
+    """The command line of the scripts that replace the agents' words."""
+    parser = argparse.ArgumentParser(description=about)
     parser.add_argument("scratch", type=Path)
     parser.add_argument("target", type=Path)
     parser.add_argument("--check", action="store_true", help="only look for leftovers")
@@ -592,4 +595,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    command(__doc__, publish, check)

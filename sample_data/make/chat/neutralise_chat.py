@@ -8,7 +8,6 @@ as many o200k_base tokens.
 
 from __future__ import annotations
 
-import argparse
 import json
 import re
 import shutil
@@ -20,7 +19,7 @@ from typing import Any
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
 
-from neutralise import PRIVATE, Neutral, dumps, grams, same_shape  # noqa: E402
+from neutralise import PRIVATE, Neutral, command, dumps, grams, same_shape  # noqa: E402
 from record_chat import FIRST, NAMES, OURS, SECOND  # noqa: E402
 from scripted_model import all_text  # noqa: E402
 
@@ -229,16 +228,5 @@ def check(scratch: Path, target: Path) -> int:
     return 1 if bad else 0
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("scratch", type=Path)
-    parser.add_argument("target", type=Path)
-    parser.add_argument("--check", action="store_true")
-    args = parser.parse_args()
-    if args.check:
-        sys.exit(check(args.scratch, args.target))
-    publish(args.scratch, args.target)
-
-
 if __name__ == "__main__":
-    main()
+    command(__doc__, publish, check)

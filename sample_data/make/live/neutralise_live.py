@@ -8,7 +8,6 @@ tokens. A live log names the pieces of a request's body by their hashes, which a
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import json
 import re
@@ -183,16 +182,5 @@ def check(scratch: Path, target: Path) -> int:
     return 1 if bad else 0
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("scratch", type=Path)
-    parser.add_argument("target", type=Path)
-    parser.add_argument("--check", action="store_true", help="only look for leftovers")
-    args = parser.parse_args()
-    if args.check:
-        sys.exit(check(args.scratch, args.target))
-    publish(args.scratch, args.target)
-
-
 if __name__ == "__main__":
-    main()
+    neutralise.command(__doc__, publish, check)
