@@ -6,6 +6,7 @@ import copy
 import hashlib
 import json
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -131,6 +132,21 @@ def swap_calls(tables: Rows) -> None:
     """The two calls of one answer change their numbers."""
     first, second = (find(tables, "tool_calls", "one", number) for number in (1, 2))
     first["call"], second["call"] = 2, 1
+
+
+def answered_twice(apart_us: int | None, **other: Any) -> Callable[[Rows], None]:
+    """A turn of each session with the same answer, whose ends lie apart or are not known."""
+
+    def plant(tables: Rows) -> None:
+        first, second = find(tables, "turns", "one", 2), find(tables, "turns", "two", 4)
+        first["response_id"], first["end_us"] = "answer", 0
+        second.update({name: first[name] for name in ("response_id", *LOGGED)}, end_us=apart_us)
+        heads = (find(tables, "trajectories", session, None) for session in ("one", "two"))
+        for head in heads:
+            head["started_at"] = datetime(2026, 1, 1, tzinfo=UTC)
+        second.update(other)
+
+    return plant
 
 
 def call_field(session: str, number: int, **values: Any) -> Callable[[Rows], None]:
@@ -451,6 +467,10 @@ PLANTED = (
         put("trajectories", "one", None, losses=[{"kind": "not_on_the_wire", "count": 2}]),
         severity="finding",
     ),
+    *(
+        Plant("answers_counted_once", name, answered_twice(end_us), severity="finding")
+        for name, end_us in (("another record", 1_000), ("no clock", None))
+    ),
     Plant("message_hashes", "other", put("messages", "one", 5, sha256="0" * 64)),
     Plant("message_hashes", "changed text", call_field("one", 3, arguments="{ }")),
     Plant("content_hashes", "other", put("trajectories", "one", None, content_sha256="0" * 64)),
@@ -487,6 +507,14 @@ def planted(folder: Path, plant: Plant) -> Report:
 
 def of(report: Report, check: str) -> list[Finding]:
     return [finding for finding in report.findings if finding.check == check]
+
+
+@pytest.mark.parametrize(
+    "change", [answered_twice(120_000_000), answered_twice(0, input_tokens=1)], ids=["end", "size"]
+)
+def test_same_id_alone_is_no_second_record(change: Callable[[Rows], None], tmp_path: Path) -> None:
+    """Ids that models number from one meet in many sessions: end or input is another there."""
+    assert not of(planted(tmp_path, Plant("", "", change)), "answers_counted_once")
 
 
 @pytest.mark.parametrize("plant", PLANTED, ids=lambda plant: f"{plant.check}: {plant.name}")

@@ -20,6 +20,7 @@ USAGE = (
     *("output_tokens", "reasoning_tokens"),
 )
 NOT_ON_THE_WIRE = "not_on_the_wire"
+SAME_END_US = 60_000_000  # two records of one answer differ by less
 COUNTED = ("counted_input_tokens", "counted_cached_tokens", "counted_output_tokens")
 
 
@@ -111,6 +112,37 @@ def all_on_the_wire(tables: Tables) -> Iterator[Fault]:
     yield from faults("trajectories", rows, what, show=["answers"])
 
 
+def answers_counted_once(tables: Tables) -> Iterator[Fault]:
+    """No answer is counted in two trajectories, as two records of one run would have it: with the
+    same id and input, and ends that lie within a minute or are not known.
+    """
+    import polars as pl
+
+    # Ids are read twice, and hashes of them held: those of a whole dataset are many.
+    ids = tables.batches("turns", ["trajectory_id", "response_id"])
+    hashes = [one.drop_nulls().unique()["response_id"].hash() for one in ids]
+    seen = pl.concat([pl.Series([], dtype=pl.UInt64), *hashes])
+    several = seen.filter(seen.is_duplicated()).unique()
+    if several.is_empty():
+        return
+    alike = ["response_id", "input_tokens"]  # output is partial in some records
+    turns = tables.batches("turns", [*TURN, "end_us", *alike])
+    rows = pl.concat(
+        one.filter(one["response_id"].hash().is_in(several.implode())) for one in turns
+    )
+    heads = tables.frame("trajectories", ["trajectory_id", "started_at"])
+    starts = heads.select("trajectory_id", start=pl.col("started_at").dt.epoch("us"))
+    rows = rows.drop_nulls("response_id").join(starts, on="trajectory_id").sort(TURN)
+    rows = rows.with_columns(end=pl.col("start") + pl.col("end_us"))
+    others = rows.select(*alike, other="trajectory_id", other_end="end")
+    pairs = rows.join(others, on=alike, nulls_equal=True)
+    apart = (pl.col("end") - pl.col("other_end")).abs() > SAME_END_US
+    pairs = pairs.filter(pl.col("other") < pl.col("trajectory_id"), ~apart.fill_null(value=False))
+    bad = pairs.unique(TURN, keep="first").sort(TURN)
+    what = "the answer is counted in another trajectory too: is that a record of the same run?"
+    yield from faults("turns", bad, what, show=["other", "response_id"])
+
+
 def _logged(name: str) -> str:
     return f"logged_{name}"
 
@@ -160,4 +192,5 @@ CHECKS = (
     Check(totals),
     Check(logged_usage_agrees, "finding"),
     Check(all_on_the_wire, "finding"),
+    Check(answers_counted_once, "finding", scope="dataset"),
 )
