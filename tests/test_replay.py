@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from dataclasses import replace
 from itertools import takewhile
 from operator import eq
 from pathlib import Path
@@ -344,6 +345,16 @@ def test_what_cannot_be_meant_is_refused(wrong: dict[str, Any]) -> None:
     """Before anything is sent."""
     with pytest.raises(UsageError):
         ReplayOptions(**{"url": "http://x", "model": "m", **wrong})
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_nothing_to_send_is_one_line(small: Dataset, engine, processes: int) -> None:
+    """No run of no requests, and no verdict on it."""
+    none = replace(FAST, max_context=10)
+    options = ReplayOptions(engine[0], "m", agents=2, processes=processes, load=none)
+    with pytest.raises(UsageError, match="holds no answered request that fits into 10 tokens"):
+        replay(small, options)
+    assert not engine[1].log
 
 
 def test_a_run_is_kept_whole_and_without_the_key(small: Dataset, engine, tmp_path: Path) -> None:

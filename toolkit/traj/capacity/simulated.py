@@ -44,7 +44,7 @@ def plan(
     fits = min(load.max_context or parameters.max_context, parameters.max_context)
     plays = Trajectories(dataset, replace(load, max_context=fits), parameters.block_tokens)
     if not plays:
-        raise UsageError(f"{dataset.path}: nothing in it fits into {parameters.max_context} tokens")
+        raise UsageError(f"{dataset.path}: holds no answered request that fits into {fits} tokens")
 
     def run(agents: int, number: int) -> Phase:
         phase = run_phase(parameters, plays, agents, number, procedure)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
+from traj.errors import UsageError
 from traj.exporters.whole_prompts import WholePrompts
 from traj.replay.apis import open_api
 
@@ -60,17 +61,24 @@ def scripts(
     load: Load, options: ReplayOptions, *, every: int = 1, first: int = 0
 ) -> Iterator[Script]:
     """The plays of a run in their order: the whole dataset, again and again if more are asked for,
-    each time with prefixes of its own. `every` and `first`: for one process of several."""
+    each time with prefixes of its own. `every` and `first`: for one process of several. Raises
+    UsageError where there are none.
+    """
     place = 0
     for number in count():
         found = False
         for play in load.plays(options.phase, numbers=(number,)):
+            if not play.sent:
+                continue
             found = True
             if options.trajectories is not None and place >= options.trajectories:
                 return
             if place % every == first:
                 yield script(play, place, options)
             place += 1
+        if not found and number == 0:
+            fits = f" that fits into {limit} tokens" if (limit := options.load.max_context) else ""
+            raise UsageError(f"{load.dataset.path}: holds no answered request{fits}: none to send")
         if not found or (options.trajectories is None and not options.endless):
             return
 
