@@ -82,7 +82,9 @@ def run(
     dataset: Dataset, url: str, out: Path, *, workers: bool, kill: bool = False
 ) -> subprocess.CompletedProcess[str]:
     command = ["replay", str(dataset.path), "--url", url, "--model", "m", "--agents", "2"]
-    command += ["--tool-time", "scaled:0.2", "--prefix", "aa", "--run", "x", "-o", str(out)]
+    # A run that loses a worker lasts longer than anything before that takes.
+    scale = 3 if kill else 0.2
+    command += ["--tool-time", f"scaled:{scale}", "--prefix", "aa", "--run", "x", "-o", str(out)]
     command += ["--workers" if workers else "--processes", "2"]
     if not workers:
         whole = [sys.executable, "-m", "traj", *command]
