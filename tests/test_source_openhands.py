@@ -13,8 +13,10 @@ import traj
 from conftest import SAMPLES
 from damaged import survive_bytes, survive_values
 from traj import events
+from traj.dataset import Dataset
 from traj.pipeline import record
 from traj.sources import find
+from traj.validation import validate
 
 NAME = "openhands"
 LOG = "openhands_llm_log"
@@ -350,3 +352,13 @@ def test_the_corpus_of_completion_logs_is_recorded(shared, tmp_path):
         usage = replies[row["response_id"]]["usage"]
         assert row["input_tokens"] == usage["prompt_tokens"]
         assert row["output_tokens"] == usage["completion_tokens"]
+
+
+def test_events_and_logs_of_one_run_are_told_to_be_the_same(tmp_path: Path):
+    """Recorded into one dataset every answer is there twice, by clocks that differ by a little;
+    either alone is sound."""
+    for places, doubles in (((HERE, LOGS), len(truth())), ((HERE,), 0), ((LOGS,), 0)):
+        out = tmp_path / str(len(places)) / places[0].name
+        record(places, out)
+        found = [one for one in validate(Dataset.open(out)).findings if "once" in one.check]
+        assert sum(one.count for one in found) == doubles
